@@ -1,0 +1,1 @@
+"""Running consuma: the command line and the embedded stack."""

@@ -1,0 +1,1 @@
+"""The embedded stack: a real broker and database without Docker or root."""

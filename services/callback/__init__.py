@@ -1,0 +1,1 @@
+"""Delivers outcomes to receivers by signed HTTP callbacks."""

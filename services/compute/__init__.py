@@ -1,0 +1,1 @@
+"""Computes requests in isolated slots and records their outcomes."""

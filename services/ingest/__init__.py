@@ -1,0 +1,1 @@
+"""Accepts requests over HTTP, answers sync callers, serves queries."""

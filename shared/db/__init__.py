@@ -1,0 +1,1 @@
+"""Tables, migrations, the writer of the projection and its queries."""

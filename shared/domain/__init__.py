@@ -1,0 +1,1 @@
+"""Pure rules: states, decide and evolve. Imports the standard library only."""

@@ -1,0 +1,1 @@
+"""Event envelope, codec and tolerant decoding of what direct producers send."""

@@ -1,0 +1,1 @@
+"""Topics as code, the supervised producer and the partition consumer."""

@@ -1,0 +1,1 @@
+"""Registry of operations and the built-in ones."""
