@@ -1,0 +1,78 @@
+"""JSON from strangers: parsed only if every reader of the log will understand it the same way.
+
+Refused are NaN and Infinity, nesting deeper than 32, lone surrogates and integers beyond 64 bit: databases,
+languages and libraries disagree about each of them.
+"""
+
+import json
+import re
+from typing import Final, NoReturn
+
+import orjson
+
+__all__ = ["MAX_DEPTH", "HostileJsonError", "JsonValue", "parse"]
+
+
+JsonValue = str | int | float | bool | None | list["JsonValue"] | dict[str, "JsonValue"]
+
+MAX_DEPTH: Final = 32
+INT_MIN: Final = -(2**63)
+INT_MAX: Final = 2**63 - 1
+
+_LONG_DIGITS: Final = re.compile(rb"\d{19}")
+_LONGEST_INT_TEXT: Final = 20
+
+
+class HostileJsonError(ValueError):
+    """The text is no JSON that consuma accepts; the message says why, in words for its author."""
+
+
+def parse(data: bytes) -> JsonValue:
+    """The value of a JSON text.
+
+    Raises:
+        HostileJsonError: the text is malformed, or holds what the module's docstring lists.
+    """
+    try:
+        value: JsonValue = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise HostileJsonError(_describe(error)) from None
+    if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _too_deep(value):
+        raise HostileJsonError(f"nested deeper than {MAX_DEPTH} levels")
+    if _LONG_DIGITS.search(data):
+        _refuse_long_integers(data)
+    return value
+
+
+def _describe(error: orjson.JSONDecodeError) -> str:
+    return f"not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+
+
+def _too_deep(value: JsonValue) -> bool:
+    level: list[JsonValue] = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [child for parent in level for child in _children(parent)]
+        if not level:
+            return False
+    return True
+
+
+def _children(value: JsonValue) -> list[JsonValue]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []
+
+
+def _refuse_long_integers(data: bytes) -> None:
+    """The fast parser turns an integer beyond 64 bit into a float without a word; the slow one tells."""
+    json.loads(data, parse_int=_parse_int, parse_constant=_refuse_constant)
+
+
+def _parse_int(text: str) -> int:
+    if len(text) > _LONGEST_INT_TEXT or not INT_MIN <= int(text) <= INT_MAX:
+        raise HostileJsonError(f"an integer beyond 64 bit: {text[:24]}; send it as a string")
+    return int(text)
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise HostileJsonError(f"not valid JSON: {text}")
