@@ -90,16 +90,12 @@ class RetryPolicy:
 
     def worst_case_ms(self) -> int:
         """Longest time from the first failure until a delivery is given up, waits only."""
-        rungs = max(len(ladder) for ladder in (self.ladder_ms, *self.ladders.values()))
-        longest = max(
-            sum(self._longest_wait(delay) for delay in ladder)
-            for ladder in (self.ladder_ms, *self.ladders.values())
-        )
-        return max(longest, rungs * self.retry_after_cap_ms)
+        ladders = (self.ladder_ms, *self.ladders.values())
+        return max(sum(self._longest_wait_ms(delay_ms) for delay_ms in ladder) for ladder in ladders)
 
-    @staticmethod
-    def _longest_wait(delay_ms: int) -> int:
-        return delay_ms + min(int(delay_ms * JITTER_SHARE), JITTER_CAP_MS)
+    def _longest_wait_ms(self, delay_ms: int) -> int:
+        longest_ms = max(delay_ms, self.retry_after_cap_ms)
+        return longest_ms + _jitter_ms(longest_ms, 1.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,35 @@
+"""A callback URL is refused at submission when nobody could ever call it, or nobody should."""
+
+import pytest
+
+from shared.domain.callback_urls import callback_url_problem
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://h", "https://example.org:8443/x?y=1", "http://[::1]:9000/hook", "http://127.0.0.1:1/"],
+)
+def test_usable_urls_pass(url: str) -> None:
+    assert callback_url_problem(url) is None
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("ftp://h/x", "http://"),
+        ("//h/x", "http://"),
+        ("http://user:secret@h/x", "user name"),
+        ("http://@h/x", "user name"),
+        ("http:///x", "no host"),
+        ("http://h:99999/", "not a URL"),
+        ("http://h:0/", "port 0"),
+        ("http://[::1/", "not a URL"),
+        ("http://h/a b", "space"),
+        ("http://h/\n", "control"),
+        ("http://h/" + "x" * 2048, "longer"),
+    ],
+)
+def test_others_are_refused_with_the_reason(url: str, words: str) -> None:
+    problem = callback_url_problem(url)
+    assert problem is not None
+    assert words in problem
