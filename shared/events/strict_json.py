@@ -6,6 +6,7 @@ languages and libraries disagree about each of them.
 
 import json
 import re
+from collections.abc import Iterable
 from typing import Final, NoReturn
 
 import orjson
@@ -49,18 +50,18 @@ def _describe(error: orjson.JSONDecodeError) -> str:
 
 
 def _too_deep(value: JsonValue) -> bool:
-    level: list[JsonValue] = [value]
-    for _ in range(MAX_DEPTH + 1):
-        level = [child for parent in level for child in _children(parent)]
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [child for parent in level for child in _children(parent) if isinstance(child, list | dict)]
         if not level:
             return False
     return True
 
 
-def _children(value: JsonValue) -> list[JsonValue]:
+def _children(value: JsonValue) -> Iterable[JsonValue]:
     if isinstance(value, dict):
-        return list(value.values())
-    return value if isinstance(value, list) else []
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _refuse_long_integers(data: bytes) -> None:
