@@ -1,0 +1,85 @@
+"""Offsets on the broker: what groups have committed, where logs end."""
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from shared.kafka.records import Partition
+from shared.settings import KafkaSettings
+
+__all__ = ["EndOffsets", "committed_offsets"]
+
+ADMIN_TIMEOUT_S: Final = 10.0
+CACHED_S: Final = 0.05
+
+
+async def committed_offsets(
+    settings: KafkaSettings, group: str, partitions: Iterable[Partition]
+) -> dict[Partition, tuple[int, str]]:
+    """Offset and metadata that `group` has committed for each of `partitions`, where it has.
+
+    Raises:
+        KafkaError, TimeoutError: the broker did not answer.
+    """
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka)
+    async with asyncio.timeout(ADMIN_TIMEOUT_S):
+        await admin.start()
+        try:
+            wanted = [TopicPartition(*each) for each in partitions]
+            found = await admin.list_consumer_group_offsets(group, partitions=wanted)
+        finally:
+            await admin.close()
+    return {
+        Partition(source.topic, source.partition): (value.offset, value.metadata or "")
+        for source, value in found.items()
+        if value.offset >= 0
+    }
+
+
+class EndOffsets:
+    """Where logs end, for read-your-writes. Answers are at most `CACHED_S` old.
+
+    Uses a client without an assignment: on one that polls, the question waits behind the fetch.
+    """
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._client = AIOKafkaConsumer(bootstrap_servers=settings.kafka, isolation_level="read_committed")
+        self._cache: tuple[float, frozenset[str], dict[Partition, int]] = (0.0, frozenset(), {})
+
+    async def start(self) -> None:
+        """Connect."""
+        await self._client.start()
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        await self._client.stop()
+
+    async def of(self, topics: frozenset[str], timeout_s: float) -> Mapping[Partition, int]:
+        """End offset of every partition of `topics`.
+
+        Raises:
+            KafkaError, TimeoutError: the broker did not answer within `timeout_s`.
+        """
+        asked_at, cached_topics, cached = self._cache
+        if cached_topics == topics and time.monotonic() - asked_at < CACHED_S:
+            return cached
+        async with asyncio.timeout(timeout_s):
+            sources = [source for topic in topics for source in await self._partitions(topic)]
+            ends = await self._client.end_offsets(sources)
+        found = {Partition(source.topic, source.partition): offset for source, offset in ends.items()}
+        self._cache = (time.monotonic(), topics, found)
+        return found
+
+    async def _partitions(self, topic: str) -> list[TopicPartition]:
+        numbers = self._client.partitions_for_topic(topic)
+        if not numbers:
+            await self._client.topics()
+            numbers = self._client.partitions_for_topic(topic)
+        if not numbers:
+            raise KafkaError(f"topic {topic} does not exist; run `consuma topics apply`")
+        return [TopicPartition(topic, number) for number in sorted(numbers)]

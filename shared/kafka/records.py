@@ -1,0 +1,64 @@
+"""Records as the rest of consuma sees them, free of any client library."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from shared.kafka.topics import Topic
+
+__all__ = ["Headers", "OutgoingRecord", "Partition", "Position", "Record"]
+
+Headers = tuple[tuple[str, bytes], ...]
+
+
+class Partition(NamedTuple):
+    """One partition of a topic, by the topic's full name."""
+
+    topic: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}-{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One fetched record, its bytes untouched. `timestamp_ms` is the broker's or the producer's."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+
+    @property
+    def position(self) -> str:
+        """`topic-partition-offset`: where people find this record."""
+        return f"{self.topic}-{self.partition}-{self.offset}"
+
+    @property
+    def size(self) -> int:
+        """Bytes of key and value."""
+        return len(self.key or b"") + len(self.value or b"")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutgoingRecord:
+    """A record to be appended: `topic` is one of ours, or the full name of a producer's own."""
+
+    topic: Topic | str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+    partition: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where an acknowledged record lies."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int

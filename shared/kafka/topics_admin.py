@@ -1,0 +1,228 @@
+"""Topics as code: make the broker's topics what the table says, and give every group a start position."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from aiokafka import AIOKafkaConsumer, OffsetAndMetadata, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError
+
+from shared.kafka.positions import committed_offsets
+from shared.kafka.records import Partition
+from shared.kafka.topics import TopicSpec, topic_name, topic_table
+from shared.settings import KafkaSettings
+
+__all__ = ["TopicConflictError", "TopicStatus", "apply", "show"]
+
+TIMEOUT_S: Final = 30.0
+VISIBLE_TIMEOUT_S: Final = 20.0
+TOPIC_ALREADY_EXISTS: Final = 36
+MIN_INSYNC_FROM_REPLICATION: Final = 3
+
+
+class TopicConflictError(Exception):
+    """A topic exists in a shape that cannot be changed in place."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicStatus:
+    """A topic as it is: records in the log and, per group, how many are not yet committed."""
+
+    name: str
+    partitions: int
+    records: int
+    lag: dict[str, int]
+
+
+async def apply(settings: KafkaSettings) -> list[str]:
+    """Create and configure every topic, commit missing start positions; returns what was changed, in words.
+
+    Safe to repeat and to run twice at once.
+
+    Raises:
+        TopicConflictError: a topic has another number of partitions than the settings say.
+        KafkaError, TimeoutError: the broker did not answer.
+    """
+    specs = topic_table(settings)
+    async with asyncio.timeout(TIMEOUT_S), _admin(settings) as admin:
+        existing = await _describe(admin, settings, specs)
+        changes = await _create_missing(admin, settings, specs, existing)
+        for spec in specs:
+            if spec.topic in existing:
+                changes += await _configure(admin, settings, spec)
+    await _wait_until_visible(settings, specs)
+    for group in sorted({group for spec in specs for group in spec.groups}):
+        changes += await _commit_start(settings, group, [s for s in specs if group in s.groups])
+    return changes
+
+
+async def show(settings: KafkaSettings) -> list[TopicStatus]:
+    """Every topic that exists, with its size and lags.
+
+    Raises:
+        KafkaError, TimeoutError: the broker did not answer.
+    """
+    specs = topic_table(settings)
+    async with asyncio.timeout(TIMEOUT_S), _admin(settings) as admin:
+        existing = await _describe(admin, settings, specs)
+    return [await _status(settings, spec, existing[spec.topic]) for spec in specs if spec.topic in existing]
+
+
+@asynccontextmanager
+async def _admin(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka)
+    await admin.start()
+    try:
+        yield admin
+    finally:
+        await admin.close()
+
+
+async def _describe(
+    admin: AIOKafkaAdminClient, settings: KafkaSettings, specs: tuple[TopicSpec, ...]
+) -> dict[str, int]:
+    """Partition counts of the topics that exist; refuses a count that differs from the table's."""
+    wanted = {topic_name(settings, spec.topic): spec for spec in specs}
+    present = [name for name in await admin.list_topics() if name in wanted]
+    counts: dict[str, int] = {}
+    for entry in await admin.describe_topics(present) if present else []:
+        spec = wanted[entry["topic"]]
+        counts[spec.topic] = len(entry["partitions"])
+        if counts[spec.topic] != _partitions(settings, spec):
+            raise TopicConflictError(
+                f"topic {entry['topic']} has {counts[spec.topic]} partitions, the settings say "
+                f"{_partitions(settings, spec)}; set CONSUMA_PARTITIONS to the former, or use another "
+                "CONSUMA_TOPIC_PREFIX: keys would change their partition"
+            )
+    return counts
+
+
+async def _create_missing(
+    admin: AIOKafkaAdminClient,
+    settings: KafkaSettings,
+    specs: tuple[TopicSpec, ...],
+    existing: dict[str, int],
+) -> list[str]:
+    missing = [spec for spec in specs if spec.topic not in existing]
+    if not missing:
+        return []
+    response = await admin.create_topics([_new_topic(settings, spec) for spec in missing])
+    for name, code, *rest in response.topic_errors:
+        if code not in (0, TOPIC_ALREADY_EXISTS):
+            raise KafkaError(f"topic {name} could not be created: error {code} {rest[0] if rest else ''}")
+    return [f"created {topic_name(settings, spec.topic)}" for spec in missing]
+
+
+def _new_topic(settings: KafkaSettings, spec: TopicSpec) -> NewTopic:
+    return NewTopic(
+        topic_name(settings, spec.topic),
+        _partitions(settings, spec),
+        settings.replication,
+        topic_configs=_config(settings, spec),
+    )
+
+
+def _partitions(settings: KafkaSettings, spec: TopicSpec) -> int:
+    return settings.partitions if spec.keyed else 1
+
+
+def _config(settings: KafkaSettings, spec: TopicSpec) -> dict[str, str]:
+    config = {
+        "max.message.bytes": str(spec.max_bytes),
+        "retention.ms": str(spec.retention_ms),
+        "cleanup.policy": "delete",
+        **spec.config,
+    }
+    if settings.replication >= MIN_INSYNC_FROM_REPLICATION:
+        config["min.insync.replicas"] = "2"
+    return config
+
+
+async def _configure(admin: AIOKafkaAdminClient, settings: KafkaSettings, spec: TopicSpec) -> list[str]:
+    """Set what differs; settings of the topic that the table does not name stay as they are."""
+    name = topic_name(settings, spec.topic)
+    responses = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name, None)])
+    entries = [entry for response in responses for resource in response.resources for entry in resource[4]]
+    current = {entry[0]: entry[1] for entry in entries}
+    wanted = _config(settings, spec)
+    differing = {key: value for key, value in wanted.items() if current.get(key) != value}
+    if not differing:
+        return []
+    own = {entry[0]: entry[1] for entry in entries if _is_topic_config(entry)}
+    await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, {**own, **wanted})])
+    return [f"set {name} {key}={value}" for key, value in sorted(differing.items())]
+
+
+def _is_topic_config(entry: tuple[object, ...]) -> bool:
+    """Whether a described entry was set on the topic: source 1, or not a default in the oldest version."""
+    return entry[3] in (1, False) and entry[1] is not None
+
+
+async def _wait_until_visible(settings: KafkaSettings, specs: tuple[TopicSpec, ...]) -> None:
+    """A created topic takes a moment until every client sees leaders for its partitions."""
+    client = AIOKafkaConsumer(bootstrap_servers=settings.kafka)
+    async with asyncio.timeout(VISIBLE_TIMEOUT_S):
+        await client.start()
+        try:
+            for spec in specs:
+                name = topic_name(settings, spec.topic)
+                while len(client.partitions_for_topic(name) or ()) < _partitions(settings, spec):
+                    await client.topics()
+                    await asyncio.sleep(0.05)
+        finally:
+            await client.stop()
+
+
+async def _commit_start(settings: KafkaSettings, group: str, specs: list[TopicSpec]) -> list[str]:
+    """Commit the start of the log wherever `group` has no position; an existing one is never moved."""
+    full_group = f"{settings.topic_prefix}{group}"
+    sources = [
+        TopicPartition(topic_name(settings, spec.topic), number)
+        for spec in specs
+        for number in range(_partitions(settings, spec))
+    ]
+    known = await committed_offsets(settings, full_group, [Partition(*source) for source in sources])
+    missing = [source for source in sources if Partition(*source) not in known]
+    if not missing:
+        return []
+    client = AIOKafkaConsumer(bootstrap_servers=settings.kafka, group_id=full_group, enable_auto_commit=False)
+    async with asyncio.timeout(TIMEOUT_S):
+        await client.start()
+        try:
+            client.assign(missing)
+            begins = await client.beginning_offsets(missing)
+            await client.commit({source: OffsetAndMetadata(begins[source], "") for source in missing})
+        finally:
+            await client.stop()
+    return [f"committed the start of {len(missing)} partitions for group {full_group}"]
+
+
+async def _status(settings: KafkaSettings, spec: TopicSpec, partitions: int) -> TopicStatus:
+    name = topic_name(settings, spec.topic)
+    sources = [TopicPartition(name, number) for number in range(partitions)]
+    client = AIOKafkaConsumer(bootstrap_servers=settings.kafka, isolation_level="read_committed")
+    async with asyncio.timeout(TIMEOUT_S):
+        await client.start()
+        try:
+            begins = await client.beginning_offsets(sources)
+            ends = await client.end_offsets(sources)
+        finally:
+            await client.stop()
+    lag: dict[str, int] = {}
+    for group in spec.groups:
+        committed = await committed_offsets(
+            settings, f"{settings.topic_prefix}{group}", [Partition(*source) for source in sources]
+        )
+        lag[group] = sum(
+            ends[source] - committed.get(Partition(*source), (begins[source], ""))[0] for source in sources
+        )
+    return TopicStatus(
+        name=name,
+        partitions=partitions,
+        records=sum(ends[source] - begins[source] for source in sources),
+        lag=lag,
+    )
