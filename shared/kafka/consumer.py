@@ -97,7 +97,8 @@ class PartitionConsumer:
     @property
     def ready(self) -> bool:
         """Whether the group has told this member its partitions and all of them are being handled."""
-        return self._joined and all(self._runs[each].ready for each in self._assigned if each in self._runs)
+        handled = self._assigned - self._alarmed
+        return self._joined and all(each in self._runs and self._runs[each].ready for each in handled)
 
     @property
     def alarmed(self) -> frozenset[Partition]:
@@ -210,6 +211,7 @@ class PartitionConsumer:
             metrics.ALARMS.labels(partition.topic, partition.number).set(1)
             with contextlib.suppress(IllegalStateError):
                 client.pause(source)
+                client.seek(source, 0)  # without a position the client reports the loss at every poll
             log.error(
                 "consumer.offset_lost",
                 group=self._group,
@@ -272,8 +274,8 @@ class PartitionConsumer:
                     "consumer.open_retried", partitions=sorted(map(str, partitions)), error=repr(error)
                 )
                 await asyncio.sleep(wait_s)
-        for partition, run in runs.items():
-            offset, metadata = committed.get(partition, (0, ""))
+        for partition, (offset, metadata) in committed.items():
+            run = runs[partition]
             run.open(OffsetTracker(offset, decode_done(offset, metadata)))
             self._steer(self._client, run)
 

@@ -5,10 +5,11 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, OffsetAndMetadata, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from shared.kafka.backoff import backoff_s
 from shared.kafka.records import Partition
 from shared.settings import KafkaSettings
 
@@ -31,7 +32,7 @@ async def committed_offsets(
         await admin.start()
         try:
             wanted = [TopicPartition(*each) for each in partitions]
-            found = await admin.list_consumer_group_offsets(group, partitions=wanted)
+            found = await _fetch(admin, group, wanted)
         finally:
             await admin.close()
     return {
@@ -41,6 +42,24 @@ async def committed_offsets(
     }
 
 
+async def _fetch(
+    admin: AIOKafkaAdminClient, group: str, wanted: list[TopicPartition]
+) -> dict[TopicPartition, OffsetAndMetadata]:
+    """A group's coordinator is away for a moment after the first use of a broker, and while it moves."""
+    for wait_s in backoff_s(cap_s=1.0):
+        try:
+            found: dict[TopicPartition, OffsetAndMetadata] = await admin.list_consumer_group_offsets(
+                group, partitions=wanted
+            )
+        except KafkaError as error:
+            if not error.retriable:
+                raise
+            await asyncio.sleep(wait_s)
+        else:
+            return found
+    raise AssertionError("back-off is endless")
+
+
 class EndOffsets:
     """Where logs end, for read-your-writes. Answers are at most `CACHED_S` old.
 
@@ -48,6 +67,7 @@ class EndOffsets:
     """
 
     def __init__(self, settings: KafkaSettings) -> None:
+        self._numbers = range(settings.partitions)
         self._client = AIOKafkaConsumer(bootstrap_servers=settings.kafka, isolation_level="read_committed")
         self._cache: tuple[float, frozenset[str], dict[Partition, int]] = (0.0, frozenset(), {})
 
@@ -60,7 +80,7 @@ class EndOffsets:
         await self._client.stop()
 
     async def of(self, topics: frozenset[str], timeout_s: float) -> Mapping[Partition, int]:
-        """End offset of every partition of `topics`.
+        """End offset of every partition of `topics`, which are keyed by request id.
 
         Raises:
             KafkaError, TimeoutError: the broker did not answer within `timeout_s`.
@@ -69,17 +89,8 @@ class EndOffsets:
         if cached_topics == topics and time.monotonic() - asked_at < CACHED_S:
             return cached
         async with asyncio.timeout(timeout_s):
-            sources = [source for topic in topics for source in await self._partitions(topic)]
+            sources = [TopicPartition(topic, number) for topic in topics for number in self._numbers]
             ends = await self._client.end_offsets(sources)
         found = {Partition(source.topic, source.partition): offset for source, offset in ends.items()}
         self._cache = (time.monotonic(), topics, found)
         return found
-
-    async def _partitions(self, topic: str) -> list[TopicPartition]:
-        numbers = self._client.partitions_for_topic(topic)
-        if not numbers:
-            await self._client.topics()
-            numbers = self._client.partitions_for_topic(topic)
-        if not numbers:
-            raise KafkaError(f"topic {topic} does not exist; run `consuma topics apply`")
-        return [TopicPartition(topic, number) for number in sorted(numbers)]

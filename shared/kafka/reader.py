@@ -1,7 +1,7 @@
 """Reading without a group: the tail of a partition, or a topic as it grows."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
 from typing import Final, Self
 
@@ -54,12 +54,12 @@ class Follower:
     Args:
         settings: where the broker is.
         topic: full name.
-        partitions: which of them; None for all.
+        partitions: which of them.
         tail: how many records before the end to begin with; None begins with the first.
     """
 
     def __init__(
-        self, settings: KafkaSettings, topic: str, *, partitions: list[int] | None, tail: int | None
+        self, settings: KafkaSettings, topic: str, *, partitions: Sequence[int], tail: int | None
     ) -> None:
         self._topic = topic
         self._partitions = partitions
@@ -71,7 +71,7 @@ class Follower:
         """Connect and resolve the start.
 
         Raises:
-            KafkaError, TimeoutError: the broker did not answer, or the topic does not exist.
+            KafkaError, TimeoutError: the broker did not answer.
         """
         try:
             async with asyncio.timeout(POSITION_TIMEOUT_S):
@@ -110,13 +110,7 @@ class Follower:
             yield [to_record(raw) for batch in batches.values() for raw in batch]
 
     async def _seek_to_start(self) -> None:
-        numbers = self._partitions
-        if numbers is None:
-            await self._client.topics()
-            numbers = sorted(self._client.partitions_for_topic(self._topic) or ())
-        if not numbers:
-            raise KafkaError(f"topic {self._topic} does not exist; run `consuma topics apply`")
-        sources = [TopicPartition(self._topic, number) for number in numbers]
+        sources = [TopicPartition(self._topic, number) for number in self._partitions]
         self._client.assign(sources)
         begins = await self._client.beginning_offsets(sources)
         self._ends = await self._client.end_offsets(sources)

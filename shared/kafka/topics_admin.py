@@ -19,7 +19,6 @@ from shared.settings import KafkaSettings
 __all__ = ["TopicConflictError", "TopicStatus", "apply", "show"]
 
 TIMEOUT_S: Final = 30.0
-VISIBLE_TIMEOUT_S: Final = 20.0
 TOPIC_ALREADY_EXISTS: Final = 36
 MIN_INSYNC_FROM_REPLICATION: Final = 3
 
@@ -54,7 +53,7 @@ async def apply(settings: KafkaSettings) -> list[str]:
         for spec in specs:
             if spec.topic in existing:
                 changes += await _configure(admin, settings, spec)
-    await _wait_until_visible(settings, specs)
+        await _wait_until_led(admin, settings, specs)
     for group in sorted({group for spec in specs for group in spec.groups}):
         changes += await _commit_start(settings, group, [s for s in specs if group in s.groups])
     return changes
@@ -162,19 +161,21 @@ def _is_topic_config(entry: tuple[object, ...]) -> bool:
     return entry[3] in (1, False) and entry[1] is not None
 
 
-async def _wait_until_visible(settings: KafkaSettings, specs: tuple[TopicSpec, ...]) -> None:
-    """A created topic takes a moment until every client sees leaders for its partitions."""
-    client = AIOKafkaConsumer(bootstrap_servers=settings.kafka)
-    async with asyncio.timeout(VISIBLE_TIMEOUT_S):
-        await client.start()
-        try:
-            for spec in specs:
-                name = topic_name(settings, spec.topic)
-                while len(client.partitions_for_topic(name) or ()) < _partitions(settings, spec):
-                    await client.topics()
-                    await asyncio.sleep(0.05)
-        finally:
-            await client.stop()
+async def _wait_until_led(
+    admin: AIOKafkaAdminClient, settings: KafkaSettings, specs: tuple[TopicSpec, ...]
+) -> None:
+    """A created topic takes a moment until each of its partitions has a leader."""
+    names = [topic_name(settings, spec.topic) for spec in specs]
+    while True:
+        described = await admin.describe_topics(names)
+        if all(
+            not entry["error_code"]
+            and entry["partitions"]
+            and all(partition["leader"] >= 0 for partition in entry["partitions"])
+            for entry in described
+        ):
+            return
+        await asyncio.sleep(0.05)
 
 
 async def _commit_start(settings: KafkaSettings, group: str, specs: list[TopicSpec]) -> list[str]:
