@@ -91,6 +91,8 @@ class PartitionConsumer:
         self._joined = False
         self._alarmed: set[Partition] = set()
         self._stopping = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._ended.set()
         self._opening: set[asyncio.Task[None]] = set()
         self._client: AIOKafkaConsumer = None
 
@@ -112,19 +114,24 @@ class PartitionConsumer:
     async def run(self) -> None:
         """Consume until `stop`. A client that fails is replaced; the handler's faults are retried."""
         wait = backoff_s()
-        while not self._stopping.is_set():
-            try:
-                await self._consume()
-                wait = backoff_s()
-            except (KafkaError, OSError) as error:
-                metrics.CONSUMER_REBUILDS.inc()
-                log.warning("consumer.rebuilding", group=self._group, error=repr(error))
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), next(wait))
+        self._ended.clear()
+        try:
+            while not self._stopping.is_set():
+                try:
+                    await self._consume()
+                    wait = backoff_s()
+                except (KafkaError, OSError) as error:
+                    metrics.CONSUMER_REBUILDS.inc()
+                    log.warning("consumer.rebuilding", group=self._group, error=repr(error))
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._stopping.wait(), next(wait))
+        finally:
+            self._ended.set()
 
-    def stop(self) -> None:
-        """Ask `run` to drain, commit and return."""
+    async def stop(self) -> None:
+        """Have `run` drain within the drain timeout, commit and return; waits for it."""
         self._stopping.set()
+        await self._ended.wait()
 
     async def _consume(self) -> None:
         self._client = client = self._new_client()

@@ -37,6 +37,10 @@ class Record:
         """`topic-partition-offset`: where people find this record."""
         return f"{self.topic}-{self.partition}-{self.offset}"
 
+    def header(self, name: str) -> bytes | None:
+        """The last header called `name`."""
+        return next((value for key, value in reversed(self.headers) if key == name), None)
+
     @property
     def size(self) -> int:
         """Bytes of key and value."""
