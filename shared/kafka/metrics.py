@@ -8,19 +8,34 @@ __all__ = [
     "ALARMS",
     "COMMITS",
     "COMMIT_FAILURES",
+    "CONDEMNED",
     "CONSUMER_REBUILDS",
     "HANDLER_RETRIES",
     "IN_FLIGHT",
+    "LAG",
+    "PAUSES",
+    "PROBATION_RUNS",
     "PRODUCER_REBUILDS",
+    "REBALANCES",
     "SEND_RETRIES",
+    "UNACKED_BYTES",
 ]
 
 PRODUCER_REBUILDS: Final = Counter("consuma_producer_rebuilds", "Producers replaced, by cause.", ["reason"])
 SEND_RETRIES: Final = Counter("consuma_append_retries", "Appends tried again because the log was away.")
+UNACKED_BYTES: Final = Gauge("consuma_unacked_bytes", "Bytes sent that wait for an acknowledgement.")
 IN_FLIGHT: Final = Gauge("consuma_records_in_flight", "Records being handled.", ["topic", "partition"])
+LAG: Final = Gauge(
+    "consuma_partition_lag",
+    "Records between a partition's end and the lowest unfinished one, as last looked.",
+    ["topic", "partition"],
+)
+PAUSES: Final = Counter("consuma_window_full", "Times that a partition's window was full.", ["topic"])
 HANDLER_RETRIES: Final = Counter(
     "consuma_handler_retries", "Records handled again after an infrastructure fault.", ["topic"]
 )
+PROBATION_RUNS: Final = Counter("consuma_probation_runs", "Records run alone, after deaths of the process.")
+CONDEMNED: Final = Counter("consuma_condemned_records", "Records that took the process down too often.")
 COMMITS: Final = Counter("consuma_offset_commits", "Offset commits that the broker took.")
 COMMIT_FAILURES: Final = Counter("consuma_offset_commit_failures", "Offset commits that failed.")
 ALARMS: Final = Gauge(
@@ -28,4 +43,5 @@ ALARMS: Final = Gauge(
     "1 while a partition is stopped because its offset is lost.",
     ["topic", "partition"],
 )
+REBALANCES: Final = Counter("consuma_rebalances", "Assignments received from the group.")
 CONSUMER_REBUILDS: Final = Counter("consuma_consumer_rebuilds", "Consumers replaced after an error.")

@@ -7,17 +7,11 @@ it travels in the commit's metadata, so that the next owner does not repeat it. 
 
 import bisect
 from collections.abc import Iterable
-from typing import Final
 
-__all__ = ["MAX_METADATA", "OffsetTracker", "Run", "decode_done", "encode_done"]
+__all__ = ["OffsetTracker", "Run"]
 
 Run = tuple[int, int]
 """First offset and count of consecutive finished offsets."""
-
-MAX_METADATA: Final = 4_000
-"""Characters of metadata that are used of the 4,096 that a broker takes by default."""
-
-_PREFIX: Final = "1;"
 
 
 class OffsetTracker:
@@ -31,7 +25,7 @@ class OffsetTracker:
     def __init__(self, committed: int, done: Iterable[Run] = ()) -> None:
         self._position = committed
         self._in_flight: dict[int, None] = {}
-        self._inherited = sorted(run for run in done if sum(run) > committed)
+        self._inherited = _merged(run for run in done if sum(run) > committed)
 
     @property
     def in_flight(self) -> int:
@@ -56,7 +50,7 @@ class OffsetTracker:
         if offset < self._position:
             return False
         self._position = offset + 1
-        if self._is_inherited(offset):
+        if self._inherited and self._is_inherited(offset):
             return False
         self._in_flight[offset] = None
         return True
@@ -70,14 +64,14 @@ class OffsetTracker:
         self._position = max(self._position, position)
 
     def done(self) -> list[Run]:
-        """Runs of finished offsets beyond `committable`, ascending."""
+        """Runs of finished offsets beyond `committable`, ascending and apart from each other."""
         runs: list[Run] = []
         previous: int | None = None
         for offset in (*self._in_flight, self._position):
             if previous is not None and offset > previous + 1:
                 runs.append((previous + 1, offset - previous - 1))
             previous = offset
-        return runs + [self._unseen(run) for run in self._inherited if sum(run) > self._position]
+        return _merged([*runs, *(self._unseen(run) for run in self._inherited if sum(run) > self._position)])
 
     def _unseen(self, run: Run) -> Run:
         first = max(run[0], self._position)
@@ -91,30 +85,13 @@ class OffsetTracker:
         return offset < first + count
 
 
-def encode_done(committed: int, runs: Iterable[Run], room: int = MAX_METADATA) -> str:
-    """`runs` as text of at most `room` characters; the furthest are left out when they do not fit."""
-    parts: list[str] = []
-    room -= len(_PREFIX)
-    previous = committed
-    for first, count in runs:
-        part = f"{first - previous:x}+{count:x}"
-        room -= len(part) + 1
-        if room < 0:
-            break
-        parts.append(part)
-        previous = first + count
-    return _PREFIX + ",".join(parts)
-
-
-def decode_done(committed: int, text: str) -> list[Run]:
-    """The runs in a commit's metadata; none when it is not ours."""
-    if not text.startswith(_PREFIX):
-        return []
-    runs: list[Run] = []
-    previous = committed
-    for part in filter(None, text.removeprefix(_PREFIX).split(",")):
-        gap, _, count = part.partition("+")
-        run = (previous + int(gap, 16), int(count, 16))
-        runs.append(run)
-        previous = sum(run)
-    return runs
+def _merged(runs: Iterable[Run]) -> list[Run]:
+    """The same offsets in ascending runs that neither touch nor overlap."""
+    merged: list[Run] = []
+    for first, count in sorted(runs):
+        if merged and first <= sum(merged[-1]):
+            start, length = merged[-1]
+            merged[-1] = (start, max(length, first + count - start))
+        else:
+            merged.append((first, count))
+    return merged

@@ -1,0 +1,92 @@
+"""Commits the lowest unfinished offset of every partition: soon after it moves, and now and then anyway."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Final
+
+import structlog
+from aiokafka.errors import KafkaError
+
+from shared.kafka import metrics
+from shared.kafka.backoff import backoff_s
+from shared.kafka.partition_run import PartitionRun
+from shared.kafka.records import Partition
+
+__all__ = ["Committer"]
+
+log = structlog.get_logger()
+
+INTERVAL_S: Final = 0.2
+PROOF_OF_LIFE_S: Final = 10.0
+"""A commit at least so often, changed or not, shows whether the coordinator still knows this member."""
+
+Commit = Callable[[Mapping[Partition, tuple[int, str]]], Awaitable[None]]
+
+
+class Committer:
+    """Commits one batch of offsets at a time; a failed commit is made good by the next.
+
+    Args:
+        commit: sends offsets and metadata to the broker; raises KafkaError or TimeoutError.
+        runs: the partitions that may be committed now.
+    """
+
+    def __init__(self, commit: Commit, runs: Callable[[], Iterable[PartitionRun]]) -> None:
+        self._send = commit
+        self._runs = runs
+        self._lock = asyncio.Lock()
+        self._requested = asyncio.Event()
+        self._succeeded_at = time.monotonic()
+
+    @property
+    def silence_s(self) -> float:
+        """Seconds since the broker last took a commit, or since `reset`."""
+        return time.monotonic() - self._succeeded_at
+
+    def reset(self) -> None:
+        """Count silence from now: before this there was nothing to commit."""
+        self._succeeded_at = time.monotonic()
+
+    def request(self) -> None:
+        """Commit without waiting for the interval to end."""
+        self._requested.set()
+
+    async def run(self) -> None:
+        """Commit what has changed, for ever."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._requested.wait(), INTERVAL_S)
+            self._requested.clear()
+            await self.commit(self._runs(), unchanged=self.silence_s > PROOF_OF_LIFE_S)
+
+    async def commit_until_done(self, run: PartitionRun) -> None:
+        """Commit one partition now; returns when the broker has it."""
+        for wait_s in backoff_s(first_s=0.05, cap_s=1.0):
+            if run in self._runs() and await self.commit([run], unchanged=True):
+                return
+            await asyncio.sleep(wait_s)
+
+    async def commit(
+        self, runs: Iterable[PartitionRun], *, clean: bool = False, unchanged: bool = False
+    ) -> bool:
+        """Commit those of `runs` that are open and have changed; whether the broker took it."""
+        async with self._lock:
+            points = {run: run.commit_point(clean=clean) for run in runs if run.ready}
+            due = {run: point for run, point in points.items() if unchanged or point != run.committed}
+            if not due:
+                return True
+            try:
+                await self._send(
+                    {run.partition: (point.offset, point.metadata) for run, point in due.items()}
+                )
+            except (KafkaError, TimeoutError) as error:
+                metrics.COMMIT_FAILURES.inc()
+                log.warning("consumer.commit_failed", error=repr(error))
+                return False
+        self._succeeded_at = time.monotonic()
+        metrics.COMMITS.inc()
+        for run, point in due.items():
+            run.commit_done(point)
+        return True

@@ -1,0 +1,208 @@
+"""The client library's group consumer, typed and bounded: one life of a member."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Final
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, OffsetAndMetadata, TopicPartition
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import (
+    IllegalStateError,
+    KafkaConnectionError,
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+)
+
+from shared.kafka.reader import to_record
+from shared.kafka.records import Partition, Record
+from shared.settings import ServiceSettings
+
+__all__ = ["GroupClient", "LostOffsetError", "TopicsMissingError"]
+
+log = structlog.get_logger()
+
+START_TIMEOUT_S: Final = 15.0
+COMMIT_TIMEOUT_S: Final = 5.0
+CLOSE_TIMEOUT_S: Final = 5.0
+REBALANCE_TIMEOUT_MS: Final = 10_000
+"""A rebalance waits so long for members that are dead but static; a living one rejoins within a second."""
+
+REQUEST_TIMEOUT_MS: Final = REBALANCE_TIMEOUT_MS + 5_000
+HEARTBEAT_MS: Final = 3_000
+FETCH_WAIT_MS: Final = 50
+"""A resumed partition waits for the fetch in flight to its broker: this long at most."""
+
+PARTITION_FETCH_BYTES: Final = 256 * 1024
+"""What a pause throws away at most; a larger batch is still fetched, whole."""
+
+POLL_MS: Final = 200
+POLL_RECORDS: Final = 500
+"""Records decoded at a time: about 2 ms of the event loop."""
+
+Assigned = Callable[[frozenset[Partition]], None]
+Revoked = Callable[[], Awaitable[None]]
+
+
+class TopicsMissingError(KafkaError):  # type: ignore[misc]  # the client library is untyped
+    """The topics have not been created yet."""
+
+
+class LostOffsetError(Exception):
+    """Partitions whose position is not committed, or no longer in the log."""
+
+    def __init__(self, partitions: Iterable[Partition], reason: str) -> None:
+        super().__init__(reason)
+        self.partitions = tuple(partitions)
+
+
+class GroupClient:
+    """A static member of `group`; `assigned` and `revoked` are called as the group decides.
+
+    Every error of the broker is a `KafkaError`; after one that `poll` raises, the client is to be replaced.
+    """
+
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        *,
+        group: str,
+        topics: Iterable[str],
+        assigned: Assigned,
+        revoked: Revoked,
+    ) -> None:
+        self._topics = frozenset(topics)
+        self._listener = _Listener(assigned, revoked)
+        self._client = AIOKafkaConsumer(
+            bootstrap_servers=settings.kafka,
+            client_id=settings.instance,
+            group_id=group,
+            group_instance_id=f"{settings.topic_prefix}{settings.instance}",
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            partition_assignment_strategy=(RangePartitionAssignor,),
+            session_timeout_ms=settings.session_timeout_ms,
+            heartbeat_interval_ms=min(HEARTBEAT_MS, settings.session_timeout_ms // 3),
+            rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
+            fetch_max_wait_ms=FETCH_WAIT_MS,
+            max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
+        )
+
+    @property
+    def generation(self) -> int:
+        """The group's count of assignments; each completed rebalance adds one."""
+        return int(self._client._coordinator.generation)
+
+    async def start(self) -> None:
+        """Connect and join.
+
+        Raises:
+            TopicsMissingError: a topic does not exist: the member would idle with an empty assignment.
+            KafkaError: no broker answered.
+        """
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                await self._client.start()
+                missing = self._topics - await self._client.topics()
+        except TimeoutError as error:
+            raise KafkaConnectionError("no broker answered in time") from error
+        if missing:
+            raise TopicsMissingError(f"{', '.join(sorted(missing))} missing: run `consuma topics apply`")
+        self._client.subscribe(list(self._topics), listener=self._listener)
+
+    async def poll(self) -> dict[Partition, list[Record]]:
+        """The next records, at most `POLL_RECORDS`, or none after `POLL_MS`; waits out a rebalance.
+
+        Raises:
+            LostOffsetError: partitions without a usable position; `park` them, or it is raised again.
+        """
+        try:
+            batches = await self._client.getmany(timeout_ms=POLL_MS, max_records=POLL_RECORDS)
+        except (NoOffsetForPartitionError, OffsetOutOfRangeError) as error:
+            # The first argument is the partition, or a mapping from it.
+            lost = error.args[0] if isinstance(error.args[0], dict) else [error.args[0]]
+            raise LostOffsetError([Partition(*source) for source in lost], repr(error)) from error
+        return {
+            Partition(*source): [to_record(raw) for raw in fetched] for source, fetched in batches.items()
+        }
+
+    def position(self, partition: Partition) -> int:
+        """The offset to be fetched next, past what was only transaction markers; 0 while it is not known.
+
+        Reads the client's state: its own method may wait for as long as a request.
+        """
+        assignment = self._client._subscription.subscription.assignment
+        state = assignment and assignment.state_value(TopicPartition(*partition))
+        return state.position if state and state.has_valid_position else 0
+
+    def pause(self, partition: Partition) -> None:
+        """Fetch no more of `partition`, until it is resumed or assigned anew."""
+        with contextlib.suppress(IllegalStateError):  # no longer assigned: nothing to pause
+            self._client.pause(TopicPartition(*partition))
+
+    def resume(self, partition: Partition) -> None:
+        """Fetch `partition` again."""
+        with contextlib.suppress(IllegalStateError):
+            self._client.resume(TopicPartition(*partition))
+
+    def park(self, partition: Partition) -> None:
+        """Pause a partition that has lost its position; given one, it is no longer complained about."""
+        self.pause(partition)
+        with contextlib.suppress(IllegalStateError):
+            self._client.seek(TopicPartition(*partition), 0)
+
+    async def committed(self, partitions: Iterable[Partition]) -> dict[Partition, tuple[int, str]]:
+        """Offset and metadata that the group has committed for each of `partitions`, where it has.
+
+        Asks the coordinator over the connection that is there: the client's own method drops the metadata.
+
+        Raises:
+            KafkaError, TimeoutError: the coordinator did not answer.
+        """
+        wanted = [TopicPartition(*each) for each in partitions]
+        asked = self._client._coordinator.fetch_committed_offsets(wanted)
+        found = await asyncio.wait_for(asked, COMMIT_TIMEOUT_S)
+        return {Partition(*source): (value.offset, value.metadata or "") for source, value in found.items()}
+
+    async def ends(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        """Where `partitions` end now, up to `FETCH_WAIT_MS` late: the question waits behind the fetch.
+
+        Raises:
+            KafkaError: the broker did not answer.
+        """
+        found = await self._client.end_offsets([TopicPartition(*each) for each in partitions])
+        return {Partition(*source): offset for source, offset in found.items()}
+
+    async def commit(self, offsets: Mapping[Partition, tuple[int, str]]) -> None:
+        """Commit offset and metadata of each partition.
+
+        Raises:
+            KafkaError, TimeoutError: it failed, or its outcome is unknown.
+        """
+        values = {TopicPartition(*each): OffsetAndMetadata(*value) for each, value in offsets.items()}
+        await asyncio.wait_for(self._client.commit(values), COMMIT_TIMEOUT_S)
+
+    async def stop(self) -> None:
+        """Disconnect, keeping the membership for a process that comes back under this name."""
+        try:
+            await asyncio.wait_for(self._client.stop(), CLOSE_TIMEOUT_S)
+        except (KafkaError, TimeoutError) as error:
+            log.warning("consumer.close_failed", error=repr(error))
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # the client library is untyped
+    """The client logs and swallows a listener's errors; these callbacks raise none on purpose."""
+
+    def __init__(self, assigned: Assigned, revoked: Revoked) -> None:
+        self._assigned = assigned
+        self._revoked = revoked
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        await self._revoked()
+
+    def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        self._assigned(frozenset(Partition(*each) for each in assigned))

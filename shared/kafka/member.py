@@ -1,0 +1,323 @@
+"""One life of a group member: from joining until it is stopped or its client has to be replaced.
+
+A rebalance revokes everything first (the client knows no other protocol). Work in flight goes on meanwhile:
+if the partition comes back, and nobody else can have had it, it is adopted; otherwise it is cancelled.
+"""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Final
+
+import structlog
+from aiokafka.errors import KafkaError
+
+from shared.kafka import metrics
+from shared.kafka.backoff import backoff_s
+from shared.kafka.committer import Committer
+from shared.kafka.group_client import GroupClient, LostOffsetError
+from shared.kafka.handler import MemberSpec, PartitionHandler
+from shared.kafka.lag import watch_lag
+from shared.kafka.partition_run import CommitPoint, PartitionRun, drain, end_work
+from shared.kafka.recall import Recalled, recall
+from shared.kafka.records import Partition, Record
+from shared.kafka.retrying import until_done
+from shared.kafka.solo import SoloRunner
+from shared.kafka.suspicion import Probation
+from shared.settings import ServiceSettings
+
+__all__ = ["Member"]
+
+log = structlog.get_logger()
+
+REVOKE_DRAIN_S: Final = 0.25
+"""What a rebalance waits for work in flight: short, since the work goes on and others wait meanwhile."""
+SILENT_SESSIONS: Final = 3
+"""Session timeouts without a sign of the coordinator after which the client is replaced."""
+
+WATCH_S: Final = 1.0
+
+
+class MemberStuckError(KafkaError):  # type: ignore[misc]  # the client library is untyped
+    """The coordinator has not been heard of for long."""
+
+
+class Member:
+    """Runs the partitions that the group gives to it.
+
+    `own_commits` is what this process has committed last, kept between its lives: a commit found there tells
+    of no death.
+    """
+
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        spec: MemberSpec,
+        handler: PartitionHandler,
+        own_commits: dict[Partition, CommitPoint],
+    ) -> None:
+        self._settings = settings
+        self._spec = spec
+        self._handler = handler
+        self._own_commits = own_commits
+        self._runs: dict[Partition, PartitionRun] = {}
+        self._alarmed: set[Partition] = set()
+        self._joined = False
+        self._generation = -1
+        self._changed_at = time.monotonic()
+        self._stopping = False
+        self._leaving: asyncio.Task[None] | None = None
+        self._tasks = asyncio.TaskGroup()
+        self._client = GroupClient(
+            settings,
+            group=spec.group,
+            topics=spec.windows,
+            assigned=self.on_assigned,
+            revoked=self.on_revoked,
+        )
+        self._committer = Committer(self._client.commit, self.current_runs)
+        self._solo = self._new_solo(spec.probation) if spec.probation is not None else None
+        self.assigned: frozenset[Partition] = frozenset()
+        self.was_assigned = False
+
+    def _new_solo(self, probation: Probation) -> SoloRunner:
+        commit = self._committer.commit_until_done
+        return SoloRunner(probation, runs=self.current_runs, handle=self.handle, commit=commit)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the group has given this member its partitions and all of them are being handled."""
+        handled = self.assigned - self._alarmed
+        return self._joined and all(each in self._runs and self._runs[each].ready for each in handled)
+
+    @property
+    def alarmed(self) -> frozenset[Partition]:
+        """Partitions that stand still because their offset is lost."""
+        return frozenset(self._alarmed)
+
+    def current_runs(self) -> list[PartitionRun]:
+        """The partitions that may be committed now."""
+        return [run for each in self.assigned if (run := self._runs.get(each)) is not None]
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Join, and work until `stopping` is set; then drain and commit.
+
+        Raises:
+            ExceptionGroup: of what ended it; after KafkaError and OSError another life may follow.
+        """
+        try:
+            async with self._tasks:
+                await self._client.start()
+                poller = self._tasks.create_task(self._poll())
+                others = [
+                    self._tasks.create_task(each)
+                    for each in (
+                        self._committer.run(),
+                        self._watch(),
+                        watch_lag(self._client, self.current_runs),
+                    )
+                ]
+                if self._solo is not None:
+                    others.append(self._tasks.create_task(self._solo.run()))
+                await stopping.wait()
+                self._stopping = True
+                poller.cancel()
+                await drain(self._runs.values(), self._settings.drain_timeout_ms / 1000)
+                for task in [*others, *(run.opening for run in self._runs.values() if run.opening)]:
+                    task.cancel()
+        finally:
+            await self._close()
+
+    async def _close(self) -> None:
+        self._stopping = True
+        partitions = frozenset(self._runs)
+        await end_work(self._runs.values())
+        await self._committer.commit(self.current_runs(), clean=True, unchanged=True)
+        self._remember(self._runs.values())
+        self._runs.clear()
+        self.assigned = frozenset()
+        self._joined = False
+        await self._client.stop()
+        if partitions:
+            await self._handler.on_revoked(partitions)
+
+    async def _poll(self) -> None:
+        while True:
+            try:
+                batches = await self._client.poll()
+            except LostOffsetError as error:
+                self._alarm(error.partitions, str(error))
+                continue
+            for partition, records in batches.items():
+                run = self._runs.get(partition)
+                if run is not None and partition in self.assigned:
+                    run.accept(records)
+                    self._steer(run)
+            if not batches:
+                for run in self.current_runs():
+                    run.advance(self._client.position(run.partition))
+
+    def _steer(self, run: PartitionRun) -> None:
+        """Pause a partition whose window is full, resume one that is half empty."""
+        if run.partition not in self.assigned or run.partition in self._alarmed:
+            return
+        if run.full and not run.paused:
+            self._client.pause(run.partition)
+            run.paused = True
+            metrics.PAUSES.labels(run.partition.topic).inc()
+        elif run.paused and run.has_room:
+            self._client.resume(run.partition)
+            run.paused = False
+
+    def _alarm(self, partitions: Iterable[Partition], reason: str) -> None:
+        """Stop the partitions whose offset is lost, loudly: skipping would lose requests in silence."""
+        for partition in partitions:
+            self._client.park(partition)
+            if partition in self._alarmed:
+                continue
+            self._alarmed.add(partition)
+            metrics.ALARMS.labels(partition.topic, partition.number).set(1)
+            log.error(
+                "consumer.offset_lost",
+                group=self._spec.group,
+                partition=str(partition),
+                reason=reason,
+                hint="its position was never committed, or has left the log: see `consuma topics show`",
+            )
+
+    # What the group decides. The client calls these between its requests: they must not block.
+
+    async def on_revoked(self) -> None:
+        """Let short work end and commit, then leave the partitions; longer work goes on for now."""
+        leaving = self.current_runs()
+        self.assigned = frozenset()
+        self._joined = False
+        self._changed_at = time.monotonic()
+        await drain(leaving, REVOKE_DRAIN_S)
+        await self._committer.commit(leaving, clean=True, unchanged=True)
+
+    def on_assigned(self, assigned: frozenset[Partition]) -> None:
+        """Adopt what was ours before, end what is not any more, open what is new."""
+        unbroken = self._client.generation - self._generation <= 1
+        self._generation = self._client.generation
+        self.assigned, self._joined, self.was_assigned = assigned, True, True
+        self._changed_at = time.monotonic()
+        self._committer.reset()
+        kept = {each for each in assigned if unbroken and each in self._runs and self._runs[each].ready}
+        metrics.REBALANCES.inc()
+        if self._stopping:
+            self.assigned = frozenset(kept)
+            return
+        self._clear_alarms()
+        log.info(
+            "consumer.assigned",
+            group=self._spec.group,
+            generation=self._generation,
+            partitions=sorted(map(str, assigned)),
+            adopted=len(kept),
+        )
+        self._abandon([self._runs.pop(each) for each in list(self._runs) if each not in kept])
+        for each in kept:
+            self._runs[each].release()
+            self._steer(self._runs[each])
+        self._open_all(assigned - kept)
+        self._committer.request()
+
+    def _clear_alarms(self) -> None:
+        for partition in self._alarmed:
+            metrics.ALARMS.labels(partition.topic, partition.number).set(0)
+        self._alarmed.clear()
+
+    def _abandon(self, lost: list[PartitionRun]) -> None:
+        """Cancel the work on `lost` now; tell the handler when it has ended."""
+        if lost:
+            for run in lost:
+                run.cancel()
+            self._remember(lost)
+            self._leaving = self._tasks.create_task(self._leave(lost, self._leaving))
+
+    async def _leave(self, lost: list[PartitionRun], former: asyncio.Task[None] | None) -> None:
+        if former is not None:
+            await former
+        await end_work(lost)
+        await self._handler.on_revoked(frozenset(run.partition for run in lost))
+
+    def _remember(self, runs: Iterable[PartitionRun]) -> None:
+        self._own_commits.update({run.partition: run.committed for run in runs if run.committed})
+
+    def _open_all(self, partitions: frozenset[Partition]) -> None:
+        by_number: dict[int, dict[Partition, PartitionRun]] = defaultdict(dict)
+        for each in partitions:
+            run = PartitionRun(
+                each, self, window=self._spec.windows[each.topic], window_bytes=self._spec.window_bytes
+            )
+            self._runs[each] = by_number[each.number][each] = run
+        for runs in by_number.values():
+            task = self._tasks.create_task(self._open(runs, self._leaving))
+            for run in runs.values():
+                run.opening = task
+
+    async def _open(self, runs: dict[Partition, PartitionRun], leaving: asyncio.Task[None] | None) -> None:
+        """Learn how the former owner left, let the handler prepare, then start."""
+        if leaving is not None:
+            await asyncio.wait([leaving])
+        recalled: dict[Partition, Recalled] = {}
+        for wait_s in backoff_s():
+            try:
+                recalled = await recall(self._client, runs, self._spec.probation, self._own_commits)
+                await self._handler.on_assigned(frozenset(runs))
+                break
+            except Exception as error:
+                log.warning("consumer.open_retried", partitions=sorted(map(str, runs)), exc_info=error)
+                await asyncio.sleep(wait_s)
+        for partition, run in runs.items():
+            run.opening = None
+            if partition in recalled:
+                run.open(*recalled[partition])
+                self._steer(run)
+            else:
+                self._alarm([partition], "no offset is committed")
+        self._committer.request()
+
+    async def _watch(self) -> None:
+        """Give the client up when the coordinator is silent: it may have lost it without noticing."""
+        limit_s = SILENT_SESSIONS * self._settings.session_timeout_ms / 1000
+        while True:
+            await asyncio.sleep(WATCH_S)
+            waiting_s = 0.0 if self._joined else time.monotonic() - self._changed_at
+            silence_s = self._committer.silence_s if any(run.ready for run in self.current_runs()) else 0.0
+            if max(waiting_s, silence_s) > limit_s:
+                raise MemberStuckError(f"no sign of the coordinator for {limit_s:.0f} s")
+
+    # What a partition's run asks for.
+
+    async def handle(self, record: Record) -> None:
+        """Handle `record` until that has succeeded."""
+        await until_done(self._handler.handle, record)
+
+    def on_room(self, run: PartitionRun) -> None:
+        """A full window has become half empty."""
+        self._steer(run)
+
+    def on_exhausted(self) -> None:
+        """Records wait for a commit that lets them start."""
+        self._committer.request()
+
+    def on_suspect(self) -> None:
+        """A record waits to be run alone."""
+        if self._solo is not None:
+            self._solo.want()
+
+    def may_start(self) -> bool:
+        """Whether nothing runs alone just now."""
+        return self._solo is None or not self._solo.busy
+
+    def on_bug(self, error: BaseException) -> None:
+        """An error of this package itself: end the service rather than never finish an offset."""
+        if not self._stopping:
+            self._tasks.create_task(_fail(error))
+
+
+async def _fail(error: BaseException) -> None:
+    raise error

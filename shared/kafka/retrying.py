@@ -1,0 +1,47 @@
+"""Handling a record until that succeeds: a fault of the infrastructure never skips a record."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from shared.kafka import metrics
+from shared.kafka.backoff import backoff_s
+from shared.kafka.records import Record
+
+__all__ = ["until_done"]
+
+log = structlog.get_logger()
+
+
+async def until_done(handle: Callable[[Record], Awaitable[None]], record: Record) -> None:
+    """Await `handle(record)`; after an exception wait and do it again, for ever.
+
+    Ends early only when the calling task is cancelled. A cancellation that comes out of the handler itself
+    (something that it awaited was cancelled) is a fault like any other.
+    """
+    wait = backoff_s()
+    attempt = 1
+    while True:
+        try:
+            return await handle(record)
+        except asyncio.CancelledError as error:
+            if _is_cancelled():
+                raise
+            _note(record, attempt, error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the record must not be lost
+            _note(record, attempt, error)
+        attempt += 1
+        await asyncio.sleep(next(wait))
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
+def _note(record: Record, attempt: int, error: BaseException) -> None:
+    """Count every fault; log ever more rarely, since one outage makes every record in work fail."""
+    metrics.HANDLER_RETRIES.labels(record.topic).inc()
+    if attempt & (attempt - 1) == 0:
+        log.warning("record.retried", record=record.position, attempt=attempt, exc_info=error)
