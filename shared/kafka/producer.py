@@ -2,61 +2,51 @@
 
 A send that is not acknowledged in time is *unknown*: the record may still be written. That is safe because
 ids are derived and readers know a repeat. The client library never gives up on a batch and does not recover
-from a lost sequence by itself, so a supervisor replaces it when it reports such an error, or when nothing
-has been acknowledged for long.
+from a lost sequence by itself, so it is replaced when it reports such an error, when it has failed a batch
+(whose sequence numbers are then missing), and when nothing has been acknowledged for long.
 """
 
 import asyncio
-import contextlib
 import time
 from typing import Final
 
 import structlog
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
-    IllegalOperation,
-    InvalidProducerEpoch,
+    InvalidTimestampError,
     InvalidTopicError,
     KafkaError,
     MessageSizeTooLargeError,
-    OutOfOrderSequenceNumber,
-    ProducerClosed,
-    ProducerFenced,
-    RecordTooLargeError,
+    RecordListTooLargeError,
     TopicAuthorizationFailedError,
-    UnknownProducerId,
 )
 
 from shared.kafka import metrics
 from shared.kafka.backoff import backoff_s
+from shared.kafka.producer_client import ProducerClient
 from shared.kafka.records import OutgoingRecord, Position
-from shared.kafka.topics import LETTER_BYTES, Topic, topic_name
+from shared.kafka.topic_directory import TopicDirectory
+from shared.kafka.topics import Topic, topic_name, topic_table
 from shared.settings import KafkaSettings
 
 __all__ = ["LogError", "LogUnavailable", "SendRefused", "SendUnknown", "SupervisedProducer"]
 
 log = structlog.get_logger()
 
-REQUEST_OVERHEAD_BYTES: Final = 64 * 1024
 MAX_UNACKED_BYTES: Final = 64 * 1024 * 1024
-STOP_TIMEOUT_S: Final = 2.0
-START_TIMEOUT_S: Final = 10.0
-SILENCE_BEFORE_REBUILD_S: Final = 15.0
+MAX_UNACKED_SENDS: Final = 10_000
+BATCH_OVERHEAD_BYTES: Final = 61 + 21
+"""Header of a batch, and the most that lengths and deltas of one record take in format 2 of the log."""
+
+HEADER_OVERHEAD_BYTES: Final = 10
+SILENCE_BEFORE_REBUILD_S: Final = 8.0
 SENDS_BEFORE_REBUILD: Final = 2**30
 """The client's sequence numbers overflow at 2^31 records per partition; a new producer starts at 0."""
 
-_FATAL: Final = (
-    OutOfOrderSequenceNumber,
-    UnknownProducerId,
-    ProducerFenced,
-    InvalidProducerEpoch,
-    ProducerClosed,
-    IllegalOperation,
-)
 _REFUSALS: Final = (
     MessageSizeTooLargeError,
-    RecordTooLargeError,
+    RecordListTooLargeError,
     InvalidTopicError,
+    InvalidTimestampError,
     TopicAuthorizationFailedError,
 )
 
@@ -66,31 +56,36 @@ class LogError(Exception):
 
 
 class SendUnknown(LogError):  # noqa: N818 - an outcome that callers name, not a fault
-    """No acknowledgement in time: the record may or may not be written, now or later."""
+    """No acknowledgement: the record may or may not be written, now or later."""
 
 
 class LogUnavailable(LogError):  # noqa: N818 - see above
-    """The record was not accepted for sending; it will not be written."""
+    """The record was not accepted for sending: it is not written, and trying again may help."""
 
 
 class SendRefused(LogError):  # noqa: N818 - see above
-    """The record can never be written: it is too large, or its topic is not allowed."""
+    """The record is not written and can never be: it is too large, or its topic is absent or not allowed."""
 
 
 class SupervisedProducer:
     """Appends records with acks=all, in the order of calls within a partition.
 
-    Holds at most `MAX_UNACKED_BYTES` of unacknowledged records; beyond that sends fail at once.
+    Holds at most `MAX_UNACKED_BYTES` and `MAX_UNACKED_SENDS` that wait for an acknowledgement; beyond that
+    sends fail at once.
     """
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
-        self._client: AIOKafkaProducer | None = None
+        self._limits = {topic_name(settings, spec.topic): spec.max_bytes for spec in topic_table(settings)}
+        self._names = {topic: topic_name(settings, topic) for topic in Topic}
+        self._directory = TopicDirectory()
+        self._client: ProducerClient | None = None
         self._rebuild: asyncio.Task[None] | None = None
-        self._retired: set[asyncio.Task[None]] = set()
+        self._retiring: set[asyncio.Task[None]] = set()
         self._unacked_bytes = 0
+        self._unacked_sends = 0
         self._sends = 0
-        self._last_ack = time.monotonic()
+        self._silent_since: float | None = None
 
     async def start(self) -> None:
         """Connect.
@@ -101,14 +96,15 @@ class SupervisedProducer:
         self._client = await self._connect()
 
     async def stop(self) -> None:
-        """Flush and disconnect, within a bound even when the broker is away."""
+        """Flush and disconnect, within a few seconds even when the broker is away."""
+        client, self._client = self._client, None
         if self._rebuild is not None:
             self._rebuild.cancel()
-            await asyncio.gather(self._rebuild, return_exceptions=True)
-        client, self._client = self._client, None
+            await asyncio.wait([self._rebuild])
         if client is not None:
-            await _stop_bounded(client)
-        await asyncio.gather(*self._retired, return_exceptions=True)
+            await client.close()
+        if self._retiring:
+            await asyncio.wait(self._retiring)
 
     async def send(self, record: OutgoingRecord, *, timeout_ms: int | None = None) -> Position:
         """Append one record and wait for the acknowledgement of all in-sync replicas.
@@ -118,17 +114,18 @@ class SupervisedProducer:
             LogUnavailable: it was not sent.
             SendRefused: it can never be sent.
         """
-        client = self._client
-        if client is None:
-            raise LogUnavailable("the producer is not connected")
-        size = len(record.key or b"") + len(record.value or b"")
-        if self._unacked_bytes + size > MAX_UNACKED_BYTES:
-            raise LogUnavailable(f"{self._unacked_bytes} bytes wait for an acknowledgement already")
-        self._unacked_bytes += size
+        client = self._current()
+        size = _size(record)
+        name = self._names[record.topic] if isinstance(record.topic, Topic) else record.topic
+        if size + BATCH_OVERHEAD_BYTES > self._limits.get(name, size + BATCH_OVERHEAD_BYTES):
+            raise SendRefused(f"{size} bytes do not fit {name}, which takes {self._limits[name]}")
+        self._reserve(size)
         try:
-            return await self._send(client, record, (timeout_ms or self._settings.send_timeout_ms) / 1000)
+            return await self._send(
+                client, name, record, (timeout_ms or self._settings.send_timeout_ms) / 1000
+            )
         finally:
-            self._unacked_bytes -= size
+            self._reserve(-size)
 
     async def append(self, record: OutgoingRecord) -> Position:
         """Append one record, trying until it is acknowledged: for work whose effect must be recorded.
@@ -147,43 +144,77 @@ class SupervisedProducer:
                 await asyncio.sleep(wait_s)
         raise AssertionError("back-off is endless")
 
-    async def _send(self, client: AIOKafkaProducer, record: OutgoingRecord, timeout_s: float) -> Position:
-        topic = record.topic
-        name = topic_name(self._settings, topic) if isinstance(topic, Topic) else topic
+    def _current(self) -> ProducerClient:
+        if self._client is None:
+            raise LogUnavailable("the producer is not connected")
+        if self._rebuild is not None and self._rebuild.done():
+            self._rebuild.result()  # a bug in the takeover ends whoever needs the log
+        return self._client
+
+    def _reserve(self, size: int) -> None:
+        if size > 0 and (
+            self._unacked_bytes + size > MAX_UNACKED_BYTES or self._unacked_sends >= MAX_UNACKED_SENDS
+        ):
+            raise LogUnavailable(
+                f"{self._unacked_sends} records of {self._unacked_bytes} bytes wait for acknowledgements"
+            )
+        self._unacked_bytes += size
+        self._unacked_sends += 1 if size > 0 else -1
+        metrics.UNACKED_BYTES.set(self._unacked_bytes)
+
+    async def _send(
+        self, client: ProducerClient, name: str, record: OutgoingRecord, timeout_s: float
+    ) -> Position:
+        self._silent_since = self._silent_since or time.monotonic()
+        queued = False
         try:
             async with asyncio.timeout(timeout_s):
-                metadata = await client.send_and_wait(
-                    name,
-                    value=record.value,
-                    key=record.key,
-                    headers=list(record.headers),
-                    partition=record.partition,
-                )
+                await self._check_topic(client, name, record.partition)
+                acknowledgement = await client.enqueue(name, record)
+                queued = True
+                position = await acknowledgement
         except TimeoutError:
-            self._note_silence(client)
-            raise SendUnknown(f"no acknowledgement from {name} within {timeout_s:.1f} s") from None
-        except _REFUSALS as error:
-            raise SendRefused(f"{name}: {error}") from error
-        except _FATAL as error:
-            self._replace(client, type(error).__name__)
-            raise SendUnknown(f"{name}: {type(error).__name__}") from error
+            self._note_silence(client, name)
+            problem = f"no acknowledgement from {name} within {timeout_s:.1f} s"
+            raise (SendUnknown if queued else LogUnavailable)(problem) from None
         except KafkaError as error:
-            self._note_silence(client)
-            raise LogUnavailable(f"{name}: {type(error).__name__}: {error}") from error
+            raise self._failed(client, name, error, queued=queued) from error
         self._note_ack(client)
-        return Position(metadata.topic, metadata.partition, metadata.offset, metadata.timestamp)
+        return position
 
-    def _note_ack(self, client: AIOKafkaProducer) -> None:
-        self._last_ack = time.monotonic()
+    async def _check_topic(self, client: ProducerClient, name: str, partition: int | None) -> None:
+        """Do not ask the client library about a topic that is not there: it would look for it for long."""
+        if not await self._directory.knows(client, name):
+            if name in self._limits:
+                raise LogUnavailable(f"topic {name} is missing: run `consuma topics apply`")
+            raise SendRefused(f"there is no topic {name}")
+        if partition is not None and partition not in await client.partitions(name):
+            raise SendRefused(f"topic {name} has no partition {partition}")
+
+    def _failed(self, client: ProducerClient, name: str, error: KafkaError, *, queued: bool) -> LogError:
+        """What `error` means, and whether the client survives it."""
+        problem = f"{name}: {type(error).__name__}: {error}"
+        if queued:
+            self._replace(client, type(error).__name__)  # the numbers of the failed batch are missing now
+        if isinstance(error, _REFUSALS):
+            return SendRefused(problem)
+        if queued:
+            return SendUnknown(problem)
+        self._note_silence(client, name)
+        return LogUnavailable(problem)
+
+    def _note_ack(self, client: ProducerClient) -> None:
+        self._silent_since = None
         self._sends += 1
         if self._sends >= SENDS_BEFORE_REBUILD:
             self._replace(client, "sequence_space")
 
-    def _note_silence(self, client: AIOKafkaProducer) -> None:
-        if time.monotonic() - self._last_ack > SILENCE_BEFORE_REBUILD_S:
+    def _note_silence(self, client: ProducerClient, name: str) -> None:
+        self._directory.doubt(name)
+        if self._silent_since and time.monotonic() - self._silent_since > SILENCE_BEFORE_REBUILD_S:
             self._replace(client, "silence")
 
-    def _replace(self, client: AIOKafkaProducer, reason: str) -> None:
+    def _replace(self, client: ProducerClient, reason: str) -> None:
         """Have a new client take over from `client`; one takeover at a time."""
         if self._client is not client or (self._rebuild is not None and not self._rebuild.done()):
             return
@@ -191,7 +222,7 @@ class SupervisedProducer:
         metrics.PRODUCER_REBUILDS.labels(reason).inc()
         self._rebuild = asyncio.create_task(self._take_over(client), name="producer-rebuild")
 
-    async def _take_over(self, old: AIOKafkaProducer) -> None:
+    async def _take_over(self, old: ProducerClient) -> None:
         for wait_s in backoff_s(cap_s=2.0):
             try:
                 self._client = await self._connect()
@@ -199,34 +230,26 @@ class SupervisedProducer:
             except LogUnavailable as error:
                 log.warning("log.producer_rebuild_failed", error=str(error))
                 await asyncio.sleep(wait_s)
-        self._last_ack = time.monotonic()
+        self._silent_since = None
         self._sends = 0
-        retiring = asyncio.create_task(_stop_bounded(old), name="producer-retire")
-        self._retired.add(retiring)
-        retiring.add_done_callback(self._retired.discard)
+        retiring = asyncio.create_task(old.close(), name="producer-retire")
+        self._retiring.add(retiring)
+        retiring.add_done_callback(self._retired)
 
-    async def _connect(self) -> AIOKafkaProducer:
-        client = AIOKafkaProducer(
-            bootstrap_servers=self._settings.kafka,
-            client_id="consuma",
-            acks="all",
-            enable_idempotence=True,
-            linger_ms=0,
-            max_batch_size=REQUEST_OVERHEAD_BYTES,
-            max_request_size=LETTER_BYTES + REQUEST_OVERHEAD_BYTES,
-            request_timeout_ms=self._settings.send_timeout_ms,
-        )
+    def _retired(self, task: asyncio.Task[None]) -> None:
+        self._retiring.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("log.producer_close_failed", exc_info=error)
+
+    async def _connect(self) -> ProducerClient:
+        client = ProducerClient(self._settings)
         try:
-            async with asyncio.timeout(START_TIMEOUT_S):
-                await client.start()
+            await client.start()
         except (KafkaError, TimeoutError, OSError) as error:
-            await _stop_bounded(client)
-            raise LogUnavailable(f"no broker at {self._settings.kafka}: {error}") from error
+            raise LogUnavailable(f"no broker at {self._settings.kafka}: {error!r}") from error
         return client
 
 
-async def _stop_bounded(client: AIOKafkaProducer) -> None:
-    """The client's own stop waits for ever for batches that it cannot deliver."""
-    with contextlib.suppress(TimeoutError, KafkaError):
-        async with asyncio.timeout(STOP_TIMEOUT_S):
-            await client.stop()
+def _size(record: OutgoingRecord) -> int:
+    headers = sum([len(name) + len(value) + HEADER_OVERHEAD_BYTES for name, value in record.headers])
+    return len(record.key or b"") + len(record.value or b"") + headers + 1
