@@ -61,10 +61,11 @@ class Committer:
             self._requested.clear()
             await self.commit(self._runs(), unchanged=self.silence_s > PROOF_OF_LIFE_S)
 
-    async def commit_until_done(self, run: PartitionRun) -> None:
-        """Commit one partition now; returns when the broker has it."""
+    async def commit_until_done(self, including: PartitionRun | None = None) -> None:
+        """Commit every partition now; returns when the broker has them, `including` among them."""
         for wait_s in backoff_s(first_s=0.05, cap_s=1.0):
-            if run in self._runs() and await self.commit([run], unchanged=True):
+            runs = list(self._runs())
+            if (including is None or including in runs) and await self.commit(runs):
                 return
             await asyncio.sleep(wait_s)
 

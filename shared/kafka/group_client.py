@@ -47,7 +47,7 @@ Revoked = Callable[[], Awaitable[None]]
 
 
 class TopicsMissingError(KafkaError):  # type: ignore[misc]  # the client library is untyped
-    """The topics have not been created yet."""
+    """The topics have not been created yet, or the group has no position in them."""
 
 
 class LostOffsetError(Exception):
@@ -101,18 +101,29 @@ class GroupClient:
         """Connect and join.
 
         Raises:
-            TopicsMissingError: a topic does not exist: the member would idle with an empty assignment.
+            TopicsMissingError: a topic does not exist, or the group has no position in any of its partitions:
+                a member would idle, and keep `consuma topics apply` from committing the start.
             KafkaError: no broker answered.
         """
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 await self._client.start()
-                missing = self._topics - await self._client.topics()
+                missing = self._topics - await self._known_topics()
         except TimeoutError as error:
             raise KafkaConnectionError("no broker answered in time") from error
         if missing:
-            raise TopicsMissingError(f"{', '.join(sorted(missing))} missing: run `consuma topics apply`")
+            raise TopicsMissingError(f"not applied: {', '.join(sorted(missing))}; run `consuma topics apply`")
         self._client.subscribe(list(self._topics), listener=self._listener)
+
+    async def _known_topics(self) -> set[str]:
+        """Topics that exist and in which the group has a position."""
+        cluster = await self._client._client.fetch_all_metadata()
+        partitions = [
+            Partition(topic, number)
+            for topic in self._topics & cluster.topics()
+            for number in cluster.partitions_for_topic(topic) or ()
+        ]
+        return {each.topic for each in await self.committed(partitions)}
 
     async def poll(self) -> dict[Partition, list[Record]]:
         """The next records, at most `POLL_RECORDS`, or none after `POLL_MS`; waits out a rebalance.

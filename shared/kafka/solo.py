@@ -23,7 +23,7 @@ class SoloRunner:
         probation: the limits, and what ends a condemned record.
         runs: the partitions that this process owns now.
         handle: handles a record until that has succeeded.
-        commit: commits one partition now; returns when the broker has it.
+        commit: commits all partitions now; returns when the broker has them, the given one among them.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class SoloRunner:
         *,
         runs: Callable[[], Collection[PartitionRun]],
         handle: Callable[[Record], Awaitable[None]],
-        commit: Callable[[PartitionRun], Awaitable[None]],
+        commit: Callable[[PartitionRun | None], Awaitable[None]],
     ) -> None:
         self.busy = False
         self._probation = probation
@@ -55,6 +55,7 @@ class SoloRunner:
                 await asyncio.wait(others)
             while (found := self._next()) is not None:
                 await asyncio.wait([found])
+            await self._commit(None)  # the last one is innocent, whatever the others do now
             self.busy = False
             for run in self._runs():
                 run.dispatch()

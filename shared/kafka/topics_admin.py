@@ -9,7 +9,7 @@ from typing import Final
 from aiokafka import AIOKafkaConsumer, OffsetAndMetadata, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError
+from aiokafka.errors import CommitFailedError, KafkaError
 
 from shared.kafka.positions import committed_offsets
 from shared.kafka.records import Partition
@@ -24,7 +24,7 @@ MIN_INSYNC_FROM_REPLICATION: Final = 3
 
 
 class TopicConflictError(Exception):
-    """A topic exists in a shape that cannot be changed in place."""
+    """What exists cannot be changed in place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,8 @@ async def apply(settings: KafkaSettings) -> list[str]:
     Safe to repeat and to run twice at once.
 
     Raises:
-        TopicConflictError: a topic has another number of partitions than the settings say.
+        TopicConflictError: a topic has another number of partitions than the settings say, or a group that
+            lacks a position is at work.
         KafkaError, TimeoutError: the broker did not answer.
     """
     specs = topic_table(settings)
@@ -197,6 +198,11 @@ async def _commit_start(settings: KafkaSettings, group: str, specs: list[TopicSp
             client.assign(missing)
             begins = await client.beginning_offsets(missing)
             await client.commit({source: OffsetAndMetadata(begins[source], "") for source in missing})
+        except CommitFailedError as error:
+            raise TopicConflictError(
+                f"group {full_group} has no position in {len(missing)} partitions, but members at work; "
+                f"stop them, wait {settings.session_timeout_ms / 1000:.0f} s, and apply again"
+            ) from error
         finally:
             await client.stop()
     return [f"committed the start of {len(missing)} partitions for group {full_group}"]

@@ -1,0 +1,1 @@
+"""The log's clients against a real broker."""

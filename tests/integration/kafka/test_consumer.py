@@ -1,0 +1,254 @@
+"""One member of a group against a real broker."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, OffsetAndMetadata, TopicPartition
+
+from shared.kafka import metrics, topics_admin
+from shared.kafka.consumer import PartitionConsumer
+from shared.kafka.records import Partition, Record
+from shared.kafka.topics import Topic, topic_name
+from shared.settings import ServiceSettings
+from tests.integration.kafka.support import Recorder, commit_of, feed, plain_producer, until
+
+pytestmark = pytest.mark.kafka
+
+
+@asynccontextmanager
+async def consuming(
+    settings: ServiceSettings, handler: Recorder, *, window: int = 256, group: str = "callback"
+) -> AsyncIterator[PartitionConsumer]:
+    consumer = PartitionConsumer(
+        settings, group=group, topics=[Topic.RESULTS], handler=handler, window=window
+    )
+    running = asyncio.create_task(consumer.run())
+    try:
+        yield consumer
+    finally:
+        await consumer.stop()
+        await running
+
+
+async def test_every_record_is_handled_once_and_committed(settings: ServiceSettings) -> None:
+    fed = [at for number in range(8) for at in await feed(settings, [b"x"] * 100, partition=number)]
+    handler = Recorder()
+    async with consuming(settings, handler):
+        await until(lambda: len(handler.handled) == 800)
+    assert sorted(handler.handled) == fed
+    for number in range(8):
+        assert (await commit_of(settings, number))[0] == 100
+    assert {part for parts in handler.assigned for part in parts} == {
+        part for parts in handler.revoked for part in parts
+    }
+
+
+async def test_a_slow_record_holds_the_commit_and_nothing_else(settings: ServiceSettings) -> None:
+    gate = asyncio.Event()
+
+    async def work(record: Record) -> None:
+        if record.offset == 3:
+            await gate.wait()
+
+    await feed(settings, [b"x"] * 50)
+    handler = Recorder(work)
+    async with consuming(settings, handler):
+        await until(lambda: len(handler.handled) == 49)
+
+        async def noted() -> bool:
+            offset, note = await commit_of(settings, 0)
+            return offset == 3 and note.done == ((4, 46),)
+
+        await until(noted)
+        gate.set()
+
+        async def passed() -> bool:
+            return (await commit_of(settings, 0))[0] == 50
+
+        await until(passed)
+
+
+async def test_what_was_finished_beyond_the_commit_is_not_repeated(settings: ServiceSettings) -> None:
+    never = asyncio.Event()
+
+    async def stuck(record: Record) -> None:
+        if record.offset == 0:
+            await never.wait()
+
+    await feed(settings, [b"x"] * 500)
+    handler = Recorder(stuck)
+    impatient = settings.model_copy(update={"drain_timeout_ms": 0})
+    async with consuming(impatient, handler):
+        await until(lambda: len(handler.handled) == 499)
+    assert (await commit_of(settings, 0))[0] == 0
+    heir = Recorder()
+    async with consuming(settings, heir):
+        await until(lambda: bool(heir.handled))
+
+        async def passed() -> bool:
+            return (await commit_of(settings, 0))[0] == 500
+
+        await until(passed)
+    assert heir.handled == [(0, 0)]
+
+
+async def test_a_full_window_stops_its_partition_alone(settings: ServiceSettings) -> None:
+    gate = asyncio.Event()
+
+    async def work(record: Record) -> None:
+        if record.partition == 0:
+            await gate.wait()
+
+    await feed(settings, [b"x"] * 3_000, partition=0)
+    handler = Recorder(work)
+    async with consuming(settings, handler, window=10) as consumer:
+        await until(lambda: consumer.ready and handler.active[0] == 10)
+        await feed(settings, [b"x"] * 1_000, partition=1)
+        await until(lambda: len(handler.handled) == 1_000)
+        assert handler.active[0] == 10
+        gate.set()
+        await until(lambda: len(handler.handled) == 4_000)
+    assert max(handler.most_active.values()) == 10
+
+
+async def test_a_fault_is_retried_until_it_heals_while_neighbours_go_on(settings: ServiceSettings) -> None:
+    failures: dict[int, list[BaseException]] = {
+        5: [OSError("away"), OSError("away")],
+        7: [asyncio.CancelledError()],
+    }
+    order: list[int] = []
+
+    async def work(record: Record) -> None:
+        if failures.get(record.offset):
+            raise failures[record.offset].pop()
+        order.append(record.offset)
+
+    fed = await feed(settings, [b"x"] * 20)
+    handler = Recorder(work)
+    async with consuming(settings, handler):
+        await until(lambda: len(handler.handled) == 20)
+    assert sorted(handler.handled) == fed
+    assert order[-2:] in ([5, 7], [7, 5])
+    assert (await commit_of(settings, 0))[0] == 20
+
+
+async def test_a_slow_preparation_holds_its_partitions_alone(settings: ServiceSettings) -> None:
+    gate = asyncio.Event()
+
+    class Slow(Recorder):
+        async def on_assigned(self, partitions: frozenset[Partition]) -> None:
+            if any(each.number == 0 for each in partitions):
+                await gate.wait()
+
+    await feed(settings, [b"x"] * 10, partition=0)
+    await feed(settings, [b"x"] * 10, partition=1)
+    handler = Slow()
+    async with consuming(settings, handler) as consumer:
+        await until(lambda: len(handler.handled) == 10)
+        assert not consumer.ready
+        assert {number for number, _ in handler.handled} == {1}
+        gate.set()
+        await until(lambda: len(handler.handled) == 20)
+        assert consumer.ready
+
+
+async def test_a_preparation_that_fails_is_repeated(settings: ServiceSettings) -> None:
+    class Flaky(Recorder):
+        failures = 1
+
+        async def on_assigned(self, partitions: frozenset[Partition]) -> None:
+            if self.failures:
+                self.failures -= 1
+                raise OSError("away")
+
+    await feed(settings, [b"x"] * 10)
+    handler = Flaky()
+    async with consuming(settings, handler):
+        await until(lambda: len(handler.handled) == 10)
+
+
+async def commit_by_hand(settings: ServiceSettings, group: str, offsets: dict[int, int]) -> None:
+    client = AIOKafkaConsumer(
+        bootstrap_servers=settings.kafka, group_id=f"{settings.topic_prefix}{group}", enable_auto_commit=False
+    )
+    await client.start()
+    try:
+        topic = topic_name(settings, Topic.RESULTS)
+        client.assign([TopicPartition(topic, number) for number in offsets])
+        await client.commit(
+            {TopicPartition(topic, number): OffsetAndMetadata(each, "") for number, each in offsets.items()}
+        )
+    finally:
+        await client.stop()
+
+
+async def test_a_lost_offset_stops_that_partition_alone_and_loudly(settings: ServiceSettings) -> None:
+    """No commit for partition 0, one beyond the log's end for partition 1."""
+    await commit_by_hand(settings, "other", {1: 1_000_000} | dict.fromkeys(range(2, 8), 0))
+    for number in range(3):
+        await feed(settings, [b"x"] * 10, partition=number)
+    handler = Recorder()
+    async with consuming(settings, handler, group="other") as consumer:
+        topic = topic_name(settings, Topic.RESULTS)
+        await until(lambda: consumer.alarmed == {Partition(topic, 0), Partition(topic, 1)})
+        await until(lambda: len(handler.handled) == 10)
+        assert consumer.ready
+        await feed(settings, [b"x"] * 10, partition=2)
+        await until(lambda: len(handler.handled) == 20)
+    assert {number for number, _ in handler.handled} == {2}
+    assert (await commit_of(settings, 1, group="other"))[0] == 1_000_000
+
+
+async def test_transactions_leave_gaps_that_nobody_waits_for(settings: ServiceSettings) -> None:
+    """Aborted records are not seen; the commit passes the markers, also the last one."""
+    topic = topic_name(settings, Topic.RESULTS)
+    producer = AIOKafkaProducer(
+        bootstrap_servers=settings.kafka,
+        transactional_id=f"{settings.topic_prefix}direct",
+        transaction_timeout_ms=10_000,
+    )
+    await producer.start()
+    try:
+        async with producer.transaction():
+            await producer.send_and_wait(topic, b"committed", partition=0)
+        await producer.begin_transaction()
+        await producer.send_and_wait(topic, b"aborted", partition=0)
+        await producer.abort_transaction()
+        async with plain_producer(settings) as plain:
+            last = await plain.send_and_wait(topic, b"plain", partition=0)
+        async with producer.transaction():
+            await producer.send_and_wait(topic, b"committed", partition=0)
+    finally:
+        await producer.stop()
+    seen: list[bytes | None] = []
+
+    async def work(record: Record) -> None:
+        seen.append(record.value)
+
+    async with consuming(settings, Recorder(work)):
+        await until(lambda: len(seen) == 3)
+
+        async def at_end() -> bool:
+            return (await commit_of(settings, 0))[0] == int(last.offset) + 3
+
+        await until(at_end)
+    assert sorted(filter(None, seen)) == [b"committed", b"committed", b"plain"]
+
+
+def rebuilds() -> float:
+    return next(sample.value for metric in metrics.CONSUMER_REBUILDS.collect() for sample in metric.samples)
+
+
+async def test_missing_topics_are_waited_for(settings: ServiceSettings) -> None:
+    before = rebuilds()
+    fresh = settings.model_copy(update={"topic_prefix": f"{settings.topic_prefix}later."})
+    handler = Recorder()
+    async with consuming(fresh, handler) as consumer:
+        await until(lambda: rebuilds() > before)
+        assert not consumer.ready
+        await topics_admin.apply(fresh)
+        await feed(fresh, [b"x"])
+        await until(lambda: bool(handler.handled))
+        assert consumer.ready

@@ -1,0 +1,193 @@
+"""Members of a group as processes: they come and go, and are killed; no record is lost."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from shared.kafka.topics import Topic, topic_name
+from shared.settings import ServiceSettings
+from tests.integration.kafka.support import (
+    At,
+    MemberProcess,
+    commit_of,
+    feed,
+    members,
+    plain_producer,
+    report,
+    todo,
+    until,
+)
+
+pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+
+
+@asynccontextmanager
+async def steady_load(settings: ServiceSettings, per_s: int = 200) -> AsyncIterator[list[At]]:
+    """Records of 5 ms each on all partitions while the block runs."""
+    fed: list[At] = []
+    stopping = asyncio.Event()
+    name = topic_name(settings, Topic.RESULTS)
+
+    async def write() -> None:
+        async with plain_producer(settings) as producer:
+            number = 0
+            while not stopping.is_set():
+                done = await producer.send_and_wait(
+                    name, todo(sleep_ms=5), partition=number % settings.partitions
+                )
+                fed.append((done.partition, done.offset))
+                number += 1
+                await asyncio.sleep(1 / per_s)
+
+    writing = asyncio.create_task(write())
+    try:
+        yield fed
+    finally:
+        stopping.set()
+        await writing
+
+
+def handled(group: list[MemberProcess]) -> Counter[At]:
+    return Counter(at for member in group for at in member.at("handled"))
+
+
+async def everything_is_handled(group: list[MemberProcess], fed: list[At]) -> None:
+    await until(lambda: set(fed) <= set(handled(group)))
+
+
+def worst_delay_ms(group: list[MemberProcess], numbers: set[int]) -> int:
+    return max(
+        int(each["time_ms"]) - int(each["written_ms"])
+        for member in group
+        for each in member.events("handled")
+        if each["at"][0] in numbers
+    )
+
+
+async def test_members_come_and_go_under_load(settings: ServiceSettings) -> None:
+    """1 → 4 → 1: static members do not leave, so the last one waits for a session timeout."""
+    async with members(settings, 4) as group:
+        first, *others = group
+        await first.start()
+        await first.until_ready()
+        async with steady_load(settings) as fed:
+            for member in others:
+                await member.start()
+                await member.until_ready()
+            seen = len(fed)
+            await until(lambda: len(fed) >= seen + 200)
+            for member in others:
+                await member.stop()
+            await until(lambda: first.said[-1]["event"] == "handled" and bool(first.events("assigned")))
+            await until(lambda: len({number for number, _ in first.at("handled")[-50:]}) == 8)
+        await everything_is_handled(group, fed)
+    repeated = sum(count - 1 for count in handled(group).values())
+    report(f"{len(fed)} records, {repeated} handled again")
+    assert repeated < len(fed) // 5
+
+
+async def test_a_killed_member_comes_back_and_others_do_not_notice(settings: ServiceSettings) -> None:
+    async with members(settings, 4) as group:
+        for member in group:
+            await member.start()
+        for member in group:
+            await member.until_ready()
+        victim = group[1]
+        async with steady_load(settings) as fed:
+            await until(lambda: len(fed) >= 100)
+            theirs = {number for number, _ in victim.at("handled")[-20:]}
+            before = {id(member): len(member.events("assigned")) for member in group}
+            await victim.kill()
+            killed_at = len(fed)
+            victim.said = [each for each in victim.said if each["event"] == "handled"]
+            await victim.start()
+            await victim.until_ready()
+            await until(lambda: len(fed) >= killed_at + 200)
+        await everything_is_handled(group, fed)
+        assert all(
+            len(member.events("assigned")) == before[id(member)] for member in group if member is not victim
+        ), "the others were rebalanced"
+    repeated = sum(count - 1 for count in handled(group).values())
+    delay_ms = worst_delay_ms(group, set(range(8)) - theirs)
+    report(f"others' worst delay {delay_ms} ms; the victim's {worst_delay_ms(group, theirs)} ms")
+    report(f"{repeated} of {len(fed)} handled again")
+    assert delay_ms < 3_000
+    assert repeated <= 60, "more was repeated than one commit interval holds"
+
+
+async def test_finished_work_behind_a_long_record_survives_a_kill(settings: ServiceSettings) -> None:
+    """A long record at the head, 500 finished behind it: a kill repeats the long one alone."""
+    await feed(settings, [todo(sleep_ms=30_000), *[todo()] * 500])
+    async with members(settings, 1) as (member,):
+        await member.start()
+        await until(lambda: len(member.at("handled")) == 500)
+
+        async def noted() -> bool:
+            offset, note = await commit_of(settings, 0)
+            return (offset, note.done) == (0, ((1, 500),))
+
+        await until(noted)
+        await member.kill()
+        member.said.clear()
+        await member.start()
+        await until(lambda: member.at("started") == [(0, 0)])
+        await feed(settings, [todo()])
+        await until(lambda: member.at("handled") == [(0, 501)])
+
+
+async def test_a_record_that_kills_is_found_and_ended(settings: ServiceSettings) -> None:
+    """Its neighbours, also those of other partitions, are handled; the deaths are bounded."""
+    guilty = (0, 5)
+    fed = await feed(settings, [todo(kill=number == guilty[1], sleep_ms=20) for number in range(20)])
+    fed += await feed(settings, [todo(sleep_ms=20)] * 20, partition=1)
+    deaths = 0
+    async with members(settings, 1, "--probation") as (member,):
+        while not member.events("condemned"):
+            await member.start()
+            await until(lambda: bool(member.events("condemned")) or has_ended(member))
+            deaths += not member.events("condemned")
+            assert deaths <= 5
+        await until(lambda: set(member.at("handled")) == set(fed) - {guilty})
+        assert member.at("condemned") == [guilty]
+        assert member.events("condemned")[0]["attempts"] == 3
+
+        async def passed() -> bool:
+            offset, note = await commit_of(settings, 0)
+            return offset == 20 and note.deaths == 0
+
+        await until(passed)
+    report(f"{deaths} deaths")
+    assert deaths == 5
+
+
+def has_ended(member: MemberProcess) -> bool:
+    return member.process is not None and member.process.returncode is not None
+
+
+async def test_kills_from_outside_condemn_nobody(settings: ServiceSettings) -> None:
+    """A long innocent record is there at four kills, and ends well."""
+    await feed(settings, [todo(sleep_ms=1_500), *[todo(sleep_ms=10)] * 50])
+    async with members(settings, 1, "--probation") as (member,):
+        for _ in range(4):
+            member.said = [each for each in member.said if each["event"] == "handled"]
+            await member.start()
+            await until(lambda: (0, 0) in member.at("started"))
+            await member.kill()
+        await member.start()
+        await until(lambda: len(set(member.at("handled"))) == 51)
+        assert not member.events("condemned")
+
+
+async def test_a_stop_drains_and_counts_as_no_death(settings: ServiceSettings) -> None:
+    await feed(settings, [todo(sleep_ms=1_000), *[todo(sleep_ms=60_000)]])
+    async with members(settings, 1, "--probation") as (member,):
+        await member.start()
+        await until(lambda: len(member.at("started")) == 2)
+        await member.stop()
+        assert member.at("handled") == [(0, 0)]
+        assert member.events("stopped")
+    offset, note = await commit_of(settings, 0)
+    assert (offset, note.hi, note.deaths) == (1, 1, 0)
