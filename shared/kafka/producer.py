@@ -8,6 +8,7 @@ from a lost sequence by itself, so it is replaced when it reports such an error,
 
 import asyncio
 import time
+from collections.abc import Awaitable
 from typing import Final
 
 import structlog
@@ -16,6 +17,7 @@ from aiokafka.errors import (
     InvalidTopicError,
     KafkaError,
     MessageSizeTooLargeError,
+    ProducerClosed,
     RecordListTooLargeError,
     TopicAuthorizationFailedError,
 )
@@ -44,6 +46,7 @@ SENDS_BEFORE_REBUILD: Final = 2**30
 
 _REFUSALS: Final = (
     MessageSizeTooLargeError,
+    ProducerClosed,
     RecordListTooLargeError,
     InvalidTopicError,
     InvalidTimestampError,
@@ -68,7 +71,7 @@ class SendRefused(LogError):  # noqa: N818 - see above
 
 
 class SupervisedProducer:
-    """Appends records with acks=all, in the order of calls within a partition.
+    """Appends records with acks=all. Only sends that await one another are written in their order.
 
     Holds at most `MAX_UNACKED_BYTES` and `MAX_UNACKED_SENDS` that wait for an acknowledgement; beyond that
     sends fail at once.
@@ -114,16 +117,13 @@ class SupervisedProducer:
             LogUnavailable: it was not sent.
             SendRefused: it can never be sent.
         """
-        client = self._current()
         size = _size(record)
         name = self._names[record.topic] if isinstance(record.topic, Topic) else record.topic
         if size + BATCH_OVERHEAD_BYTES > self._limits.get(name, size + BATCH_OVERHEAD_BYTES):
             raise SendRefused(f"{size} bytes do not fit {name}, which takes {self._limits[name]}")
         self._reserve(size)
         try:
-            return await self._send(
-                client, name, record, (timeout_ms or self._settings.send_timeout_ms) / 1000
-            )
+            return await self._send(name, record, (timeout_ms or self._settings.send_timeout_ms) / 1000)
         finally:
             self._reserve(-size)
 
@@ -162,15 +162,13 @@ class SupervisedProducer:
         self._unacked_sends += 1 if size > 0 else -1
         metrics.UNACKED_BYTES.set(self._unacked_bytes)
 
-    async def _send(
-        self, client: ProducerClient, name: str, record: OutgoingRecord, timeout_s: float
-    ) -> Position:
+    async def _send(self, name: str, record: OutgoingRecord, timeout_s: float) -> Position:
+        client = self._current()
         self._silent_since = self._silent_since or time.monotonic()
         queued = False
         try:
             async with asyncio.timeout(timeout_s):
-                await self._check_topic(client, name, record.partition)
-                acknowledgement = await client.enqueue(name, record)
+                client, acknowledgement = await self._enqueue(name, record)
                 queued = True
                 position = await acknowledgement
         except TimeoutError:
@@ -181,6 +179,17 @@ class SupervisedProducer:
             raise self._failed(client, name, error, queued=queued) from error
         self._note_ack(client)
         return position
+
+    async def _enqueue(self, name: str, record: OutgoingRecord) -> tuple[ProducerClient, Awaitable[Position]]:
+        """Queue `record` with the present client; one that is closed on the way has not taken it."""
+        while True:
+            client = self._current()
+            await self._check_topic(client, name, record.partition)
+            try:
+                return client, await client.enqueue(name, record)
+            except ProducerClosed:
+                if client is self._client:
+                    raise
 
     async def _check_topic(self, client: ProducerClient, name: str, partition: int | None) -> None:
         """Do not ask the client library about a topic that is not there: it would look for it for long."""

@@ -24,7 +24,7 @@ CLOSE_TIMEOUT_S: Final = 2.0
 
 
 class ProducerClient:
-    """Appends in the order of calls within a partition, with acks=all, at most once for each call."""
+    """Appends with acks=all, at most once for each call."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._client = AIOKafkaProducer(

@@ -68,7 +68,7 @@ async def feed(
     """Append `values` to one partition; where they lie."""
     async with plain_producer(settings) as producer:
         name = topic_name(settings, topic)
-        futures = [await producer.send(name, value=each, partition=partition) for each in values]
+        futures = [await producer.send(name, value=each, key=b"k", partition=partition) for each in values]
         return [(each.partition, each.offset) for each in await asyncio.gather(*futures)]
 
 

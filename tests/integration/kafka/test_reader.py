@@ -1,0 +1,77 @@
+"""Reading without a group against a real broker."""
+
+import asyncio
+import time
+
+import pytest
+
+from shared.kafka.positions import EndOffsets
+from shared.kafka.reader import Follower, read_tail
+from shared.kafka.records import Partition
+from shared.kafka.topics import Topic, topic_name
+from shared.settings import ServiceSettings
+from tests.integration.kafka.support import feed, report, until
+
+pytestmark = pytest.mark.kafka
+
+
+async def test_a_tail_ends_where_the_log_ended(settings: ServiceSettings) -> None:
+    await feed(settings, [str(number).encode() for number in range(50_000)], topic=Topic.CALLBACKS)
+    partition = Partition(topic_name(settings, Topic.CALLBACKS), 0)
+    began = time.monotonic()
+    found = [each.offset async for each in read_tail(settings, partition, 50_000)]
+    report(f"50,000 records read back in {time.monotonic() - began:.2f} s")
+    assert found == list(range(50_000))
+    assert [each.offset async for each in read_tail(settings, partition, 3)] == [49_997, 49_998, 49_999]
+    assert [each.offset async for each in read_tail(settings, partition, 9, earliest=49_999)] == [49_999]
+
+
+async def test_the_tail_of_an_empty_partition_is_empty(settings: ServiceSettings) -> None:
+    partition = Partition(topic_name(settings, Topic.CALLBACKS), 1)
+    assert [each async for each in read_tail(settings, partition, 10)] == []
+
+
+async def test_a_follower_misses_nothing_after_it_was_entered(settings: ServiceSettings) -> None:
+    name = topic_name(settings, Topic.REPLIES)
+    await feed(settings, [b"before"] * 5, topic=Topic.REPLIES, partition=3)
+    found: list[bytes | None] = []
+    async with Follower(settings, name, partitions=[3], tail=0) as follower:
+
+        async def follow() -> None:
+            async for records in follower.records():
+                found.extend(each.value for each in records)
+
+        following = asyncio.create_task(follow())
+        await feed(settings, [b"after"] * 5, topic=Topic.REPLIES, partition=3)
+        await until(lambda: len(found) == 5)
+        following.cancel()
+        await asyncio.wait([following])
+    assert found == [b"after"] * 5
+
+
+async def test_a_follower_from_the_start_knows_when_it_has_caught_up(settings: ServiceSettings) -> None:
+    await feed(settings, [b"x"] * 700, topic=Topic.DESTINATIONS)
+    name = topic_name(settings, Topic.DESTINATIONS)
+    found = 0
+    async with Follower(settings, name, partitions=[0], tail=None) as follower:
+        async for records in follower.records():
+            found += len(records)
+            if await follower.caught_up():
+                break
+    assert found == 700
+
+
+async def test_end_offsets_are_fresh_within_their_cache(settings: ServiceSettings) -> None:
+    name = topic_name(settings, Topic.REQUESTS)
+    ends = EndOffsets(settings)
+    await ends.start()
+    try:
+        assert sum((await ends.of(frozenset({name}), 5.0)).values()) == 0
+        await feed(settings, [b"x"] * 7, topic=Topic.REQUESTS, partition=2)
+
+        async def seen() -> bool:
+            return (await ends.of(frozenset({name}), 5.0))[Partition(name, 2)] == 7
+
+        await until(seen)
+    finally:
+        await ends.stop()

@@ -1,0 +1,74 @@
+"""`consuma topics` against a real broker."""
+
+import asyncio
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from shared.kafka import topics_admin
+from shared.kafka.topics import Topic, topic_name
+from shared.settings import KafkaSettings, ServiceSettings
+from tests.integration.kafka.support import commit_of, delete_topics, feed
+from tests.integration.kafka.test_consumer import commit_by_hand
+
+pytestmark = pytest.mark.kafka
+
+
+async def configuration(settings: KafkaSettings, topic: Topic) -> dict[str, str]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka)
+    await admin.start()
+    try:
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic_name(settings, topic), None)
+        (response,) = await admin.describe_configs([resource])
+        return {entry[0]: entry[1] for entry in response.resources[0][4]}
+    finally:
+        await admin.close()
+
+
+async def test_everything_is_created_once(settings: ServiceSettings) -> None:
+    assert await topics_admin.apply(settings) == []
+    found = await configuration(settings, Topic.REQUESTS)
+    assert found["compression.type"] == "uncompressed"
+    assert found["message.timestamp.type"] == "LogAppendTime"
+    assert found["max.message.bytes"] == str(1_280 * 1_024)
+    status = {each.name: each for each in await topics_admin.show(settings)}
+    assert len(status) == len(Topic)
+    results = status[topic_name(settings, Topic.RESULTS)]
+    assert (results.partitions, results.records, results.lag) == (8, 0, {"callback": 0})
+
+
+async def test_two_may_apply_at_once(settings: ServiceSettings) -> None:
+    twin = settings.model_copy(update={"topic_prefix": f"{settings.topic_prefix}twin."})
+    await asyncio.gather(topics_admin.apply(twin), topics_admin.apply(twin))
+    assert await topics_admin.apply(twin) == []
+
+
+async def test_a_setting_that_differs_is_mended_and_others_are_kept(settings: ServiceSettings) -> None:
+    name = topic_name(settings, Topic.REQUESTS)
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka)
+    await admin.start()
+    changed = {"retention.ms": "60000", "segment.bytes": "104857600"}
+    await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, changed)])
+    await admin.close()
+    changes = await topics_admin.apply(settings)
+    assert f"set {name} retention.ms={settings.retention_ms}" in changes
+    found = await configuration(settings, Topic.REQUESTS)
+    assert found["retention.ms"] == str(settings.retention_ms)
+    assert found["segment.bytes"] == "104857600"
+    assert found["message.timestamp.type"] == "LogAppendTime"
+
+
+async def test_another_number_of_partitions_is_refused(settings: ServiceSettings) -> None:
+    with pytest.raises(topics_admin.TopicConflictError, match="CONSUMA_PARTITIONS"):
+        await topics_admin.apply(settings.model_copy(update={"partitions": 9}))
+
+
+async def test_a_position_is_never_moved_and_a_missing_one_is_made(settings: ServiceSettings) -> None:
+    await feed(settings, [b"x"] * 5)
+    await commit_by_hand(settings, "callback", {0: 3})
+    assert await topics_admin.apply(settings) == []
+    assert (await commit_of(settings, 0))[0] == 3
+    status = {each.name: each for each in await topics_admin.show(settings)}
+    assert status[topic_name(settings, Topic.RESULTS)].lag == {"callback": 2}
+    await delete_topics(settings)
