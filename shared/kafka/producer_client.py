@@ -1,7 +1,6 @@
 """The client library's idempotent producer, typed and bounded: one life of it."""
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable
 from typing import Final
 
@@ -100,11 +99,14 @@ class ProducerClient:
             await self._kill()
 
     async def _kill(self) -> None:
+        """End the sender, then fail what it held: at its end it queues again what it was sending."""
+        for end in (self._client._sender.close, self._client.client.close):
+            try:
+                async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                    await end()
+            except Exception as error:  # noqa: BLE001 - a library that is torn down half-way
+                log.warning("log.producer_close_failed", error=repr(error))
         self._client._message_accumulator.fail_all(ProducerClosed())
-        with contextlib.suppress(TimeoutError, KafkaError):
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await self._client.client.close()
-                await self._client._sender.close()
 
 
 async def _position(future: asyncio.Future[object]) -> Position:

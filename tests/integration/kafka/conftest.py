@@ -1,6 +1,5 @@
 """A broker's address and topics of one's own."""
 
-import os
 import secrets
 from collections.abc import AsyncIterator
 
@@ -11,16 +10,11 @@ from shared.settings import ServiceSettings
 from tests.integration.kafka.support import delete_topics
 
 
-@pytest.fixture(scope="session")
-def broker_address() -> str:
-    return os.environ.get("CONSUMA_TEST_KAFKA", "127.0.0.1:19092")
-
-
 @pytest.fixture
-async def settings(broker_address: str) -> AsyncIterator[ServiceSettings]:
+async def settings(kafka_address: str) -> AsyncIterator[ServiceSettings]:
     """Settings under a fresh prefix, with every topic created."""
     found = ServiceSettings(
-        kafka=broker_address,
+        kafka=kafka_address,
         topic_prefix=f"t-{secrets.token_hex(4)}.",
         instance="test-0",
         partitions=8,
