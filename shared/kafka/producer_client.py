@@ -17,7 +17,9 @@ __all__ = ["ProducerClient"]
 log = structlog.get_logger()
 
 BATCH_BYTES: Final = 64 * 1024
-START_TIMEOUT_S: Final = 10.0
+START_TIMEOUT_S: Final = 12.0
+"""Longer than connecting and one request: what the library gives up by itself it also closes."""
+
 FLUSH_TIMEOUT_S: Final = 2.0
 CLOSE_TIMEOUT_S: Final = 2.0
 

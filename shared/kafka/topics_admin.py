@@ -29,12 +29,15 @@ class TopicConflictError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopicStatus:
-    """A topic as it is: records in the log and, per group, how many are not yet committed."""
+    """A topic as it is: offsets in the log (markers counted) and, per group, how many are not yet committed.
+
+    The lag of a group is None where it lacks a position.
+    """
 
     name: str
     partitions: int
     records: int
-    lag: dict[str, int]
+    lag: dict[str, int | None]
 
 
 async def apply(settings: KafkaSettings) -> list[str]:
@@ -50,6 +53,7 @@ async def apply(settings: KafkaSettings) -> list[str]:
     specs = topic_table(settings)
     async with asyncio.timeout(TIMEOUT_S), _admin(settings) as admin:
         existing = await _describe(admin, settings, specs)
+        _refuse_other_counts(settings, specs, existing)
         changes = await _create_missing(admin, settings, specs, existing)
         for spec in specs:
             if spec.topic in existing:
@@ -67,9 +71,13 @@ async def show(settings: KafkaSettings) -> list[TopicStatus]:
         KafkaError, TimeoutError: the broker did not answer.
     """
     specs = topic_table(settings)
-    async with asyncio.timeout(TIMEOUT_S), _admin(settings) as admin:
+    async with asyncio.timeout(TIMEOUT_S), _admin(settings) as admin, _reader(settings) as reader:
         existing = await _describe(admin, settings, specs)
-    return [await _status(settings, spec, existing[spec.topic]) for spec in specs if spec.topic in existing]
+        return [
+            await _status(admin, reader, settings, spec, existing[spec.topic])
+            for spec in specs
+            if spec.topic in existing
+        ]
 
 
 @asynccontextmanager
@@ -82,23 +90,37 @@ async def _admin(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
         await admin.close()
 
 
+@asynccontextmanager
+async def _reader(settings: KafkaSettings) -> AsyncIterator[AIOKafkaConsumer]:
+    reader = AIOKafkaConsumer(bootstrap_servers=settings.kafka, isolation_level="read_committed")
+    await reader.start()
+    try:
+        yield reader
+    finally:
+        await reader.stop()
+
+
 async def _describe(
     admin: AIOKafkaAdminClient, settings: KafkaSettings, specs: tuple[TopicSpec, ...]
 ) -> dict[str, int]:
-    """Partition counts of the topics that exist; refuses a count that differs from the table's."""
+    """Partition counts of the topics that exist."""
     wanted = {topic_name(settings, spec.topic): spec for spec in specs}
     present = [name for name in await admin.list_topics() if name in wanted]
-    counts: dict[str, int] = {}
-    for entry in await admin.describe_topics(present) if present else []:
-        spec = wanted[entry["topic"]]
-        counts[spec.topic] = len(entry["partitions"])
-        if counts[spec.topic] != _partitions(settings, spec):
+    described = await admin.describe_topics(present) if present else []
+    return {wanted[entry["topic"]].topic: len(entry["partitions"]) for entry in described}
+
+
+def _refuse_other_counts(
+    settings: KafkaSettings, specs: tuple[TopicSpec, ...], existing: dict[str, int]
+) -> None:
+    for spec in specs:
+        count = existing.get(spec.topic, _partitions(settings, spec))
+        if count != _partitions(settings, spec):
             raise TopicConflictError(
-                f"topic {entry['topic']} has {counts[spec.topic]} partitions, the settings say "
+                f"topic {topic_name(settings, spec.topic)} has {count} partitions, the settings say "
                 f"{_partitions(settings, spec)}; set CONSUMA_PARTITIONS to the former, or use another "
                 "CONSUMA_TOPIC_PREFIX: keys would change their partition"
             )
-    return counts
 
 
 async def _create_missing(
@@ -208,25 +230,22 @@ async def _commit_start(settings: KafkaSettings, group: str, specs: list[TopicSp
     return [f"committed the start of {len(missing)} partitions for group {full_group}"]
 
 
-async def _status(settings: KafkaSettings, spec: TopicSpec, partitions: int) -> TopicStatus:
+async def _status(
+    admin: AIOKafkaAdminClient,
+    reader: AIOKafkaConsumer,
+    settings: KafkaSettings,
+    spec: TopicSpec,
+    partitions: int,
+) -> TopicStatus:
     name = topic_name(settings, spec.topic)
     sources = [TopicPartition(name, number) for number in range(partitions)]
-    client = AIOKafkaConsumer(bootstrap_servers=settings.kafka, isolation_level="read_committed")
-    async with asyncio.timeout(TIMEOUT_S):
-        await client.start()
-        try:
-            begins = await client.beginning_offsets(sources)
-            ends = await client.end_offsets(sources)
-        finally:
-            await client.stop()
-    lag: dict[str, int] = {}
+    begins: dict[TopicPartition, int] = await reader.beginning_offsets(sources)
+    ends: dict[TopicPartition, int] = await reader.end_offsets(sources)
+    lag: dict[str, int | None] = {}
     for group in spec.groups:
-        committed = await committed_offsets(
-            settings, f"{settings.topic_prefix}{group}", [Partition(*source) for source in sources]
-        )
-        lag[group] = sum(
-            ends[source] - committed.get(Partition(*source), (begins[source], ""))[0] for source in sources
-        )
+        found = await admin.list_consumer_group_offsets(f"{settings.topic_prefix}{group}", partitions=sources)
+        behind = [ends[source] - value.offset for source, value in found.items() if value.offset >= 0]
+        lag[group] = sum(behind) if len(behind) == partitions else None
     return TopicStatus(
         name=name,
         partitions=partitions,
