@@ -1,0 +1,1 @@
+"""Tests of the projector on a real broker and database."""

@@ -1,0 +1,1 @@
+"""Tests of the projector that need neither broker nor database."""
