@@ -8,7 +8,9 @@ takes its partitions again without a rebalance of the others.
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import structlog
 from aiokafka.errors import KafkaError
@@ -19,13 +21,17 @@ from shared.kafka.handler import MemberSpec, PartitionHandler
 from shared.kafka.member import Member
 from shared.kafka.partition_run import CommitPoint
 from shared.kafka.records import Partition
+from shared.kafka.retrying import LeaveRecord
 from shared.kafka.suspicion import Probation
 from shared.kafka.topics import Topic, topic_name
 from shared.settings import ServiceSettings
 
-__all__ = ["PartitionConsumer", "PartitionHandler", "Probation"]
+__all__ = ["LeaveRecord", "PartitionConsumer", "PartitionHandler", "Probation"]
 
 log = structlog.get_logger()
+
+STEADY_S: Final = 30.0
+"""A life that lasted so long starts the back-off of rebuilding anew."""
 
 
 class PartitionConsumer:
@@ -101,13 +107,14 @@ class PartitionConsumer:
         self._ended.clear()
         try:
             while not self._stopping.is_set():
+                began = time.monotonic()
                 self._member = Member(self._settings, self._spec, self._handler, self._own_commits)
                 try:
                     await self._member.run(self._stopping)
                 except* (KafkaError, OSError) as errors:
                     metrics.CONSUMER_REBUILDS.inc()
                     log.warning("consumer.rebuilding", group=self._spec.group, errors=str(errors.exceptions))
-                if self._member.was_assigned:
+                if time.monotonic() - began > STEADY_S:
                     wait = backoff_s()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stopping.wait(), next(wait))

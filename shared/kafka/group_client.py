@@ -101,29 +101,30 @@ class GroupClient:
         """Connect and join.
 
         Raises:
-            TopicsMissingError: a topic does not exist, or the group has no position in any of its partitions:
-                a member would idle, and keep `consuma topics apply` from committing the start.
+            TopicsMissingError: a topic does not exist, or the group has no position in any: a member would
+                idle, and its presence keep `consuma topics apply` from committing the start.
             KafkaError: no broker answered.
         """
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 await self._client.start()
-                missing = self._topics - await self._known_topics()
+                missing = await self._not_applied()
         except TimeoutError as error:
             raise KafkaConnectionError("no broker answered in time") from error
         if missing:
             raise TopicsMissingError(f"not applied: {', '.join(sorted(missing))}; run `consuma topics apply`")
         self._client.subscribe(list(self._topics), listener=self._listener)
 
-    async def _known_topics(self) -> set[str]:
-        """Topics that exist and in which the group has a position."""
+    async def _not_applied(self) -> frozenset[str]:
+        """Topics that do not exist; all of them as long as the group has no position at all."""
         cluster = await self._client._client.fetch_all_metadata()
+        missing = self._topics - cluster.topics()
         partitions = [
             Partition(topic, number)
-            for topic in self._topics & cluster.topics()
+            for topic in self._topics - missing
             for number in cluster.partitions_for_topic(topic) or ()
         ]
-        return {each.topic for each in await self.committed(partitions)}
+        return missing or (frozenset() if await self.committed(partitions) else self._topics)
 
     async def poll(self) -> dict[Partition, list[Record]]:
         """The next records, at most `POLL_RECORDS`, or none after `POLL_MS`; waits out a rebalance.
@@ -203,6 +204,22 @@ class GroupClient:
             await asyncio.wait_for(self._client.stop(), CLOSE_TIMEOUT_S)
         except (KafkaError, TimeoutError) as error:
             log.warning("consumer.close_failed", error=repr(error))
+            await self._kill()
+
+    async def _kill(self) -> None:
+        """End what the library would go on doing: heartbeats of a member that is gone fence its successor."""
+        coordinator, fetcher = self._client._coordinator, self._client._fetcher
+        loops = [
+            coordinator._coordination_task,
+            coordinator._heartbeat_task,
+            coordinator._commit_refresh_task,
+        ]
+        tasks = [task for task in [*loops, fetcher._fetch_task, *fetcher._pending_tasks] if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=CLOSE_TIMEOUT_S)
+        with contextlib.suppress(KafkaError, TimeoutError):
+            await asyncio.wait_for(self._client._client.close(), CLOSE_TIMEOUT_S)
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # the client library is untyped

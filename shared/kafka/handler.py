@@ -23,7 +23,8 @@ class PartitionHandler(Protocol):
     async def handle(self, record: Record) -> None:
         """Work on `record`. Returning means that its effect is durable and the offset may be committed.
 
-        An exception means a fault of the infrastructure: the record is handled again after a back-off.
+        An exception means a fault of the infrastructure: the record is handled again after a back-off. One
+        that merely waits should raise `LeaveRecord` once the service stops, so that the drain need not wait.
         """
 
     async def on_revoked(self, partitions: frozenset[Partition]) -> None:

@@ -6,7 +6,6 @@ if the partition comes back, and nobody else can have had it, it is adopted; oth
 
 import asyncio
 import time
-from collections import defaultdict
 from collections.abc import Iterable
 from typing import Final
 
@@ -14,13 +13,13 @@ import structlog
 from aiokafka.errors import KafkaError
 
 from shared.kafka import metrics
-from shared.kafka.backoff import backoff_s
 from shared.kafka.committer import Committer
 from shared.kafka.group_client import GroupClient, LostOffsetError
 from shared.kafka.handler import MemberSpec, PartitionHandler
 from shared.kafka.lag import watch_lag
+from shared.kafka.ownership import Ownership
 from shared.kafka.partition_run import CommitPoint, PartitionRun, drain, end_work
-from shared.kafka.recall import Recalled, recall
+from shared.kafka.recall import Recalled
 from shared.kafka.records import Partition, Record
 from shared.kafka.retrying import until_done
 from shared.kafka.solo import SoloRunner
@@ -44,11 +43,7 @@ class MemberStuckError(KafkaError):  # type: ignore[misc]  # the client library 
 
 
 class Member:
-    """Runs the partitions that the group gives to it.
-
-    `own_commits` is what this process has committed last, kept between its lives: a commit found there tells
-    of no death.
-    """
+    """Runs the partitions that the group gives to it; `own_commits` is as for `Ownership`."""
 
     def __init__(
         self,
@@ -60,15 +55,14 @@ class Member:
         self._settings = settings
         self._spec = spec
         self._handler = handler
-        self._own_commits = own_commits
         self._runs: dict[Partition, PartitionRun] = {}
         self._alarmed: set[Partition] = set()
         self._joined = False
         self._generation = -1
         self._changed_at = time.monotonic()
         self._stopping = False
-        self._leaving: asyncio.Task[None] | None = None
         self._tasks = asyncio.TaskGroup()
+        self._loops: list[asyncio.Task[None]] = []
         self._client = GroupClient(
             settings,
             group=spec.group,
@@ -76,10 +70,12 @@ class Member:
             assigned=self.on_assigned,
             revoked=self.on_revoked,
         )
+        self._ownership = Ownership(
+            self._client, handler, spec, opened=self._on_opened, own_commits=own_commits
+        )
         self._committer = Committer(self._client.commit, self.current_runs)
         self._solo = self._new_solo(spec.probation) if spec.probation is not None else None
         self.assigned: frozenset[Partition] = frozenset()
-        self.was_assigned = False
 
     def _new_solo(self, probation: Probation) -> SoloRunner:
         commit = self._committer.commit_until_done
@@ -108,39 +104,34 @@ class Member:
         """
         try:
             async with self._tasks:
-                await self._client.start()
-                poller = self._tasks.create_task(self._poll())
-                others = [
-                    self._tasks.create_task(each)
-                    for each in (
-                        self._committer.run(),
-                        self._watch(),
-                        watch_lag(self._client, self.current_runs),
-                    )
-                ]
-                if self._solo is not None:
-                    others.append(self._tasks.create_task(self._solo.run()))
+                work = self._tasks.create_task(self._work())
                 await stopping.wait()
                 self._stopping = True
-                poller.cancel()
+                work.cancel()
                 await drain(self._runs.values(), self._settings.drain_timeout_ms / 1000)
-                for task in [*others, *(run.opening for run in self._runs.values() if run.opening)]:
+                for task in [*self._loops, *(run.opening for run in self._runs.values() if run.opening)]:
                     task.cancel()
         finally:
             await self._close()
 
     async def _close(self) -> None:
         self._stopping = True
-        partitions = frozenset(self._runs)
-        await end_work(self._runs.values())
+        runs = list(self._runs.values())
+        await end_work(runs)
         await self._committer.commit(self.current_runs(), clean=True, unchanged=True)
-        self._remember(self._runs.values())
-        self._runs.clear()
+        self._runs = {}
         self.assigned = frozenset()
         self._joined = False
         await self._client.stop()
-        if partitions:
-            await self._handler.on_revoked(partitions)
+        await self._ownership.leave_for_good(runs)
+
+    async def _work(self) -> None:
+        await self._client.start()
+        loops = [self._committer.run(), self._watch(), watch_lag(self._client, self.current_runs)]
+        if self._solo is not None:
+            loops.append(self._solo.run())
+        self._loops = [self._tasks.create_task(each) for each in loops]
+        await self._poll()
 
     async def _poll(self) -> None:
         while True:
@@ -199,9 +190,9 @@ class Member:
 
     def on_assigned(self, assigned: frozenset[Partition]) -> None:
         """Adopt what was ours before, end what is not any more, open what is new."""
-        unbroken = self._client.generation - self._generation <= 1
+        unbroken = 0 <= self._client.generation - self._generation <= 1
         self._generation = self._client.generation
-        self.assigned, self._joined, self.was_assigned = assigned, True, True
+        self.assigned, self._joined = assigned, True
         self._changed_at = time.monotonic()
         self._committer.reset()
         kept = {each for each in assigned if unbroken and each in self._runs and self._runs[each].ready}
@@ -217,11 +208,14 @@ class Member:
             partitions=sorted(map(str, assigned)),
             adopted=len(kept),
         )
-        self._abandon([self._runs.pop(each) for each in list(self._runs) if each not in kept])
-        for each in kept:
-            self._runs[each].release()
-            self._steer(self._runs[each])
-        self._open_all(assigned - kept)
+        lost = [run for each, run in self._runs.items() if each not in kept]
+        adopted = [self._runs[each] for each in kept]
+        self._runs = {each: self._runs[each] if each in kept else self._new_run(each) for each in assigned}
+        self._ownership.leave(lost, self._tasks)
+        for run in adopted:
+            run.release()
+            self._steer(run)
+        self._ownership.take([self._runs[each] for each in assigned - kept], self._tasks)
         self._committer.request()
 
     def _clear_alarms(self) -> None:
@@ -229,55 +223,16 @@ class Member:
             metrics.ALARMS.labels(partition.topic, partition.number).set(0)
         self._alarmed.clear()
 
-    def _abandon(self, lost: list[PartitionRun]) -> None:
-        """Cancel the work on `lost` now; tell the handler when it has ended."""
-        if lost:
-            for run in lost:
-                run.cancel()
-            self._remember(lost)
-            self._leaving = self._tasks.create_task(self._leave(lost, self._leaving))
+    def _new_run(self, partition: Partition) -> PartitionRun:
+        window = self._spec.windows[partition.topic]
+        return PartitionRun(partition, self, window=window, window_bytes=self._spec.window_bytes)
 
-    async def _leave(self, lost: list[PartitionRun], former: asyncio.Task[None] | None) -> None:
-        if former is not None:
-            await former
-        await end_work(lost)
-        await self._handler.on_revoked(frozenset(run.partition for run in lost))
-
-    def _remember(self, runs: Iterable[PartitionRun]) -> None:
-        self._own_commits.update({run.partition: run.committed for run in runs if run.committed})
-
-    def _open_all(self, partitions: frozenset[Partition]) -> None:
-        by_number: dict[int, dict[Partition, PartitionRun]] = defaultdict(dict)
-        for each in partitions:
-            run = PartitionRun(
-                each, self, window=self._spec.windows[each.topic], window_bytes=self._spec.window_bytes
-            )
-            self._runs[each] = by_number[each.number][each] = run
-        for runs in by_number.values():
-            task = self._tasks.create_task(self._open(runs, self._leaving))
-            for run in runs.values():
-                run.opening = task
-
-    async def _open(self, runs: dict[Partition, PartitionRun], leaving: asyncio.Task[None] | None) -> None:
-        """Learn how the former owner left, let the handler prepare, then start."""
-        if leaving is not None:
-            await asyncio.wait([leaving])
-        recalled: dict[Partition, Recalled] = {}
-        for wait_s in backoff_s():
-            try:
-                recalled = await recall(self._client, runs, self._spec.probation, self._own_commits)
-                await self._handler.on_assigned(frozenset(runs))
-                break
-            except Exception as error:
-                log.warning("consumer.open_retried", partitions=sorted(map(str, runs)), exc_info=error)
-                await asyncio.sleep(wait_s)
-        for partition, run in runs.items():
-            run.opening = None
-            if partition in recalled:
-                run.open(*recalled[partition])
-                self._steer(run)
-            else:
-                self._alarm([partition], "no offset is committed")
+    def _on_opened(self, run: PartitionRun, recalled: Recalled | None) -> None:
+        if recalled is None:
+            self._alarm([run.partition], "no offset is committed")
+            return
+        run.open(*recalled)
+        self._steer(run)
         self._committer.request()
 
     async def _watch(self) -> None:
@@ -294,7 +249,7 @@ class Member:
 
     async def handle(self, record: Record) -> None:
         """Handle `record` until that has succeeded."""
-        await until_done(self._handler.handle, record)
+        await until_done(self._handler.handle, record, may_leave=lambda: self._stopping)
 
     def on_room(self, run: PartitionRun) -> None:
         """A full window has become half empty."""

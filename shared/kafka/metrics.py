@@ -4,6 +4,8 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge
 
+from shared.kafka.records import Partition
+
 __all__ = [
     "ALARMS",
     "COMMITS",
@@ -19,6 +21,7 @@ __all__ = [
     "REBALANCES",
     "SEND_RETRIES",
     "UNACKED_BYTES",
+    "forget_partition",
 ]
 
 PRODUCER_REBUILDS: Final = Counter("consuma_producer_rebuilds", "Producers replaced, by cause.", ["reason"])
@@ -45,3 +48,9 @@ ALARMS: Final = Gauge(
 )
 REBALANCES: Final = Counter("consuma_rebalances", "Assignments received from the group.")
 CONSUMER_REBUILDS: Final = Counter("consuma_consumer_rebuilds", "Consumers replaced after an error.")
+
+
+def forget_partition(partition: Partition) -> None:
+    """Stop reporting on a partition that belongs to another process now."""
+    for gauge in (IN_FLIGHT, LAG, ALARMS):
+        gauge.remove(partition.topic, partition.number)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, NamedTuple, Protocol
 
 import structlog
+from prometheus_client import Gauge
 
 from shared.kafka import metrics
 from shared.kafka.commit_note import CommitNote, encode_note
@@ -73,7 +74,7 @@ class PartitionRun:
         self._bytes = 0
         self._held = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._gauge = metrics.IN_FLIGHT.labels(partition.topic, partition.number)
+        self._gauge: Gauge | None = None
 
     @property
     def ready(self) -> bool:
@@ -112,6 +113,7 @@ class PartitionRun:
         """Start to handle: `tracker` knows what former owners finished, `suspicion` how they ended."""
         self._tracker = tracker
         self._suspicion = suspicion
+        self._gauge = metrics.IN_FLIGHT.labels(self.partition.topic, self.partition.number)
         if suspicion is not None:
             self._limit = tracker.position
             self._started_at_commit = tracker.position
@@ -149,7 +151,6 @@ class PartitionRun:
         tasks = self.hold() | ({self.opening} if self.opening else set())
         for task in tasks:
             task.cancel()
-        self._gauge.set(0)
         return tasks
 
     def commit_point(self, *, clean: bool = False) -> CommitPoint:
@@ -192,7 +193,8 @@ class PartitionRun:
                 self._spawn(record, self._owner.handle)
             else:
                 self._bytes -= record.size
-        self._gauge.set(len(self._tasks))
+        if self._gauge is not None:
+            self._gauge.set(len(self._tasks))
 
     def take_suspect(self) -> tuple[Record, Suspicion] | None:
         """Take the next record into work if it has to run alone; `start_alone` is to follow."""

@@ -16,6 +16,7 @@ from shared.settings import KafkaSettings
 __all__ = ["EndOffsets", "committed_offsets"]
 
 ADMIN_TIMEOUT_S: Final = 10.0
+REQUEST_TIMEOUT_MS: Final = 5_000
 CACHED_S: Final = 0.05
 
 
@@ -68,7 +69,11 @@ class EndOffsets:
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._numbers = range(settings.partitions)
-        self._client = AIOKafkaConsumer(bootstrap_servers=settings.kafka, isolation_level="read_committed")
+        self._client = AIOKafkaConsumer(
+            bootstrap_servers=settings.kafka,
+            isolation_level="read_committed",
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
+        )
         self._cache: tuple[float, frozenset[str], dict[Partition, int]] = (0.0, frozenset(), {})
 
     async def start(self) -> None:

@@ -20,6 +20,9 @@ FETCH_WAIT_MS: Final = 50
 TAIL_TIMEOUT_S: Final = 60.0
 """Longer than any transaction may stay open on the broker and hold readers back."""
 
+REQUEST_TIMEOUT_MS: Final = 8_000
+"""How long a broker that hangs, or a connection that is dead, goes unnoticed."""
+
 POSITION_TIMEOUT_S: Final = 10.0
 CLOSE_TIMEOUT_S: Final = 5.0
 PAUSE_AFTER_ERROR_S: Final = 0.5
@@ -145,6 +148,7 @@ def _client(settings: KafkaSettings, fetch_max_wait_ms: int) -> AIOKafkaConsumer
         auto_offset_reset="earliest",
         isolation_level="read_committed",
         fetch_max_wait_ms=fetch_max_wait_ms,
+        request_timeout_ms=REQUEST_TIMEOUT_MS,
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, OffsetAndMetadata, TopicPartition
 
 from shared.kafka import metrics, topics_admin
-from shared.kafka.consumer import PartitionConsumer
+from shared.kafka.consumer import LeaveRecord, PartitionConsumer
 from shared.kafka.records import Partition, Record
 from shared.kafka.topics import Topic, topic_name
 from shared.settings import ServiceSettings
@@ -252,3 +252,45 @@ async def test_missing_topics_are_waited_for(settings: ServiceSettings) -> None:
         await feed(fresh, [b"x"])
         await until(lambda: bool(handler.handled))
         assert consumer.ready
+
+
+async def test_a_record_that_waits_is_left_when_the_service_stops(settings: ServiceSettings) -> None:
+    """A handler that waits for long need not hold the stop up; the next owner gets the record."""
+    stopping = asyncio.Event()
+    waiting = asyncio.Event()
+
+    async def work(record: Record) -> None:
+        if record.offset == 1:
+            waiting.set()
+            await stopping.wait()
+            raise LeaveRecord
+
+    await feed(settings, [b"x"] * 3)
+    patient = settings.model_copy(update={"drain_timeout_ms": 60_000})
+    handler = Recorder(work)
+    async with asyncio.timeout(30), consuming(patient, handler):
+        await until(lambda: waiting.is_set() and len(handler.handled) == 2)
+        stopping.set()
+    heir = Recorder()
+    async with consuming(settings, heir):
+        await until(lambda: heir.handled == [(0, 1)])
+
+
+async def test_a_stop_does_not_wait_for_a_broker_that_is_not_there(settings: ServiceSettings) -> None:
+    away = settings.model_copy(update={"kafka": "127.0.0.1:1"})
+    async with asyncio.timeout(10), consuming(away, Recorder()) as consumer:
+        assert not consumer.ready
+
+
+async def test_an_error_in_the_service_s_own_code_ends_the_run(settings: ServiceSettings) -> None:
+    class Broken(Recorder):
+        async def on_revoked(self, partitions: frozenset[Partition]) -> None:
+            raise RuntimeError("bug")
+
+    consumer = PartitionConsumer(settings, group="callback", topics=[Topic.RESULTS], handler=Broken())
+    running = asyncio.create_task(consumer.run())
+    await until(lambda: consumer.ready)
+    stopping = asyncio.create_task(consumer.stop())
+    with pytest.raises(RuntimeError, match="bug"):
+        await running
+    await stopping
