@@ -175,7 +175,11 @@ async def _configure(admin: AIOKafkaAdminClient, settings: KafkaSettings, spec: 
     if not differing:
         return []
     own = {entry[0]: entry[1] for entry in entries if _is_topic_config(entry)}
-    await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, {**own, **wanted})])
+    altered = await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, {**own, **wanted})])
+    for response in altered:
+        for code, message, *_ in response.resources:
+            if code:
+                raise KafkaError(f"topic {name} could not be configured: error {code} {message or ''}")
     return [f"set {name} {key}={value}" for key, value in sorted(differing.items())]
 
 

@@ -9,7 +9,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from shared.kafka import topics_admin
 from shared.kafka.topics import Topic, topic_name
 from shared.settings import KafkaSettings, ServiceSettings
-from tests.integration.kafka.support import commit_of, delete_topics, feed
+from tests.integration.kafka.support import commit_of, feed, until
 from tests.integration.kafka.test_consumer import commit_by_hand
 
 pytestmark = pytest.mark.kafka
@@ -51,10 +51,15 @@ async def test_a_setting_that_differs_is_mended_and_others_are_kept(settings: Se
     changed = {"retention.ms": "60000", "segment.bytes": "104857600"}
     await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, changed)])
     await admin.close()
+
+    async def retained_ms(wanted: int) -> bool:
+        return (await configuration(settings, Topic.REQUESTS))["retention.ms"] == str(wanted)
+
+    await until(lambda: retained_ms(60_000))
     changes = await topics_admin.apply(settings)
     assert f"set {name} retention.ms={settings.retention_ms}" in changes
+    await until(lambda: retained_ms(settings.retention_ms))
     found = await configuration(settings, Topic.REQUESTS)
-    assert found["retention.ms"] == str(settings.retention_ms)
     assert found["segment.bytes"] == "104857600"
     assert found["message.timestamp.type"] == "LogAppendTime"
 
@@ -71,4 +76,24 @@ async def test_a_position_is_never_moved_and_a_missing_one_is_made(settings: Ser
     assert (await commit_of(settings, 0))[0] == 3
     status = {each.name: each for each in await topics_admin.show(settings)}
     assert status[topic_name(settings, Topic.RESULTS)].lag == {"callback": 2}
-    await delete_topics(settings)
+
+
+async def test_a_topic_that_was_deleted_is_made_again_with_its_positions(settings: ServiceSettings) -> None:
+    fresh = settings.model_copy(update={"topic_prefix": f"{settings.topic_prefix}fresh."})
+    await topics_admin.apply(fresh)
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka)
+    await admin.start()
+    try:
+        await admin.delete_topics([topic_name(fresh, Topic.RESULTS)])
+        await until(lambda: is_gone(admin, topic_name(fresh, Topic.RESULTS)))
+    finally:
+        await admin.close()
+    shown = {each.name for each in await topics_admin.show(fresh)}
+    assert topic_name(fresh, Topic.RESULTS) not in shown
+    changes = await topics_admin.apply(fresh)
+    assert changes[0] == f"created {topic_name(fresh, Topic.RESULTS)}"
+    assert changes[1].startswith("committed the start of 8 partitions")
+
+
+async def is_gone(admin: AIOKafkaAdminClient, name: str) -> bool:
+    return name not in await admin.list_topics()
