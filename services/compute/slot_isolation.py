@@ -1,0 +1,129 @@
+"""What makes a process of its own out of a fork: group, priority, limits, and death with its parent.
+
+Linux only, by design: each of these is a promise of the kernel, which holds while C code never lets go of the
+interpreter lock.
+"""
+
+import ctypes
+import os
+import resource
+import signal
+from contextlib import suppress
+from typing import Final
+
+__all__ = [
+    "KernelTimer",
+    "adopt_orphans",
+    "close_inherited_files",
+    "die_with_parent",
+    "ignore_termination",
+    "limit_memory",
+    "yield_to_others",
+]
+
+PR_SET_PDEATHSIG: Final = 1
+PR_SET_CHILD_SUBREAPER: Final = 36
+CLOCK_MONOTONIC: Final = 1
+SIGEV_SIGNAL: Final = 0
+
+NICENESS: Final = 5
+OOM_SCORE: Final = "800"
+"""Of 1000. The kernel, out of memory, takes a slot before any service."""
+
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel send SIGKILL when the process `parent`, which forked this one, is gone."""
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of descendants whose own parent ends, so that no double fork escapes."""
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def _prctl(option: int, value: int) -> None:
+    if _libc.prctl(option, value, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl {option} failed")
+
+
+def yield_to_others() -> None:
+    """Stand back behind the event loop for the processor, and before it when memory runs out."""
+    os.nice(NICENESS)
+    with suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
+        score.write(OOM_SCORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def ignore_termination() -> None:
+    """Leave it to the consumer when to stop: who signals a whole group or control group means that one.
+
+    A handler rather than `SIG_IGN`: programs that an operation starts must not inherit deafness.
+    """
+    asked = (signal.SIGINT, signal.SIGTERM)
+    for number in asked:
+        signal.signal(number, lambda *_: None)
+    os.register_at_fork(after_in_child=lambda: [signal.signal(number, signal.SIG_DFL) for number in asked])
+
+
+def close_inherited_files(kept: int) -> None:
+    """Close every descriptor but standard input, output, error and `kept`."""
+    highest = max(int(name) for name in os.listdir("/proc/self/fd"))
+    os.closerange(3, kept)
+    os.closerange(kept + 1, highest + 1)
+
+
+def limit_memory(allowed_bytes: int | None) -> None:
+    """Let the address space grow by `allowed_bytes` from where it is, or without limit."""
+    soft = resource.RLIM_INFINITY
+    if allowed_bytes is not None:
+        with open("/proc/self/statm") as file:
+            soft = int(file.read().split()[0]) * resource.getpagesize() + allowed_bytes
+    resource.setrlimit(resource.RLIMIT_AS, (soft, resource.RLIM_INFINITY))
+
+
+class _SigEvent(ctypes.Structure):
+    """`struct sigevent` of Linux, 64 bytes."""
+
+    _fields_ = [
+        ("value", ctypes.c_void_p),
+        ("signo", ctypes.c_int),
+        ("notify", ctypes.c_int),
+        ("padding", ctypes.c_char * 48),
+    ]
+
+
+class _TimerSpec(ctypes.Structure):
+    """`struct itimerspec`."""
+
+    _fields_ = [
+        ("interval_s", ctypes.c_long),
+        ("interval_ns", ctypes.c_long),
+        ("value_s", ctypes.c_long),
+        ("value_ns", ctypes.c_long),
+    ]
+
+
+class KernelTimer:
+    """A SIGKILL to this process at a time to come, by the kernel alone: it needs no other process awake.
+
+    Unlike `setitimer` it leaves SIGALRM to the operation.
+    """
+
+    def __init__(self) -> None:
+        self._timer = ctypes.c_void_p()
+        event = _SigEvent(signo=signal.SIGKILL, notify=SIGEV_SIGNAL)
+        if _libc.timer_create(CLOCK_MONOTONIC, ctypes.byref(event), ctypes.byref(self._timer)) != 0:
+            raise OSError(ctypes.get_errno(), "timer_create failed")
+
+    def arm(self, after_ms: int) -> None:
+        """Kill this process in `after_ms`, unless disarmed; 0 disarms."""
+        spec = _TimerSpec(value_s=after_ms // 1000, value_ns=after_ms % 1000 * 1_000_000)
+        _libc.timer_settime(self._timer, 0, ctypes.byref(spec), None)
+
+    def disarm(self) -> None:
+        """Take the threat back."""
+        self.arm(0)

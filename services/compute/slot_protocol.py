@@ -1,0 +1,169 @@
+"""The bytes between a consumer, its slots and the server that forks them.
+
+A slot's channel carries frames: two lengths, a small JSON header, a body. The control line to the server
+carries JSON messages, one a packet. Nothing else crosses: no object of an operation is ever unpickled in the
+consumer.
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import Final, Literal
+
+import msgspec
+
+__all__ = [
+    "LENGTHS",
+    "MAX_HEADER_BYTES",
+    "MAX_PACKET_BYTES",
+    "Answer",
+    "AnswerKind",
+    "Broken",
+    "Command",
+    "Exited",
+    "FrameError",
+    "FrameReader",
+    "KillSlot",
+    "Notice",
+    "Order",
+    "Ready",
+    "StartFailed",
+    "StartSlot",
+    "Started",
+    "encode",
+    "pack_frame",
+]
+
+LENGTHS: Final = struct.Struct(">II")
+"""Bytes of the header and of the body, ahead of both."""
+
+MAX_HEADER_BYTES: Final = 64 * 1024
+MAX_PACKET_BYTES: Final = 64 * 1024
+
+AnswerKind = Literal[
+    "completed", "raised", "memory", "invalid_input", "unknown_operation", "invalid_result", "too_large"
+]
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """What a slot is to run; the body of the frame is the input as JSON."""
+
+    number: int
+    operation: str
+    timeout_ms: int
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How the order of that number went; the body of the frame is the result as JSON, or empty.
+
+    `worn` says why the process must not run another order, if so: what this one left behind in it.
+    """
+
+    number: int
+    kind: AnswerKind
+    compute_ms: float
+    rss_bytes: int
+    peak_rss_bytes: int
+    worn: str = ""
+    error_type: str = ""
+    message: str = ""
+
+
+class StartSlot(msgspec.Struct, frozen=True, tag="start"):
+    """Fork a slot. The packet carries two descriptors: its channel, and where its output goes."""
+
+    slot: int
+
+
+class KillSlot(msgspec.Struct, frozen=True, tag="kill"):
+    """Kill a slot and everything that it started."""
+
+    slot: int
+
+
+Command = StartSlot | KillSlot
+
+
+class Ready(msgspec.Struct, frozen=True, tag="ready"):
+    """The server has loaded every operation. `threads` above 1 were started by what it imported."""
+
+    threads: int
+
+
+class Broken(msgspec.Struct, frozen=True, tag="broken"):
+    """The server cannot load the operations; `message` is for the person who installed them."""
+
+    message: str
+
+
+class Started(msgspec.Struct, frozen=True, tag="started"):
+    """A slot runs."""
+
+    slot: int
+    pid: int
+
+
+class StartFailed(msgspec.Struct, frozen=True, tag="start_failed"):
+    """The system has no room for another process."""
+
+    slot: int
+    message: str
+
+
+class Exited(msgspec.Struct, frozen=True, tag="exited"):
+    """A slot and all that it started are gone. `status` is as from `wait`, the peak is its last order's."""
+
+    slot: int
+    status: int
+    peak_rss_bytes: int
+
+
+Notice = Ready | Broken | Started | StartFailed | Exited
+
+
+class FrameError(ValueError):
+    """The peer announced a frame beyond the limits: it does not speak the protocol."""
+
+
+class FrameReader:
+    """Cuts a stream of bytes into frames, however the bytes arrive.
+
+    Args:
+        max_body_bytes: longest body that is accepted.
+    """
+
+    def __init__(self, max_body_bytes: int) -> None:
+        self._max_body_bytes = max_body_bytes
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Header and body of every frame that `data` completes.
+
+        Raises:
+            FrameError: a length is beyond its limit; the stream is of no use any more.
+        """
+        self._buffer += data
+        while len(self._buffer) >= LENGTHS.size:
+            header_bytes, body_bytes = LENGTHS.unpack_from(self._buffer)
+            if header_bytes > MAX_HEADER_BYTES or body_bytes > self._max_body_bytes:
+                raise FrameError(f"a frame of {header_bytes} and {body_bytes} bytes is beyond every limit")
+            body_at = LENGTHS.size + header_bytes
+            end = body_at + body_bytes
+            if len(self._buffer) < end:
+                return
+            header, body = bytes(self._buffer[LENGTHS.size : body_at]), bytes(self._buffer[body_at:end])
+            del self._buffer[:end]
+            yield header, body
+
+
+_encoder: Final = msgspec.json.Encoder()
+
+
+def encode(message: Command | Notice) -> bytes:
+    """One packet of the control line."""
+    return _encoder.encode(message)
+
+
+def pack_frame(header: Order | Answer, body: bytes) -> bytes:
+    """One frame of a channel."""
+    head = _encoder.encode(header)
+    return LENGTHS.pack(len(head), len(body)) + head + body
