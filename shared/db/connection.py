@@ -9,15 +9,12 @@ import aiomysql
 from sqlalchemy.dialects.mysql.aiomysql import MySQLDialect_aiomysql
 from sqlalchemy.engine import make_url
 
+from shared.db.columns import Value
 from shared.db.errors import DatabaseAwayError, translated
-from shared.db.rows import Value
 
 __all__ = ["WriterConnection", "connect_arguments"]
 
 CONNECT_TIMEOUT_S: Final = 5.0
-IDLE_LIMIT_S: Final = 30
-"""The server ends a session that is silent for so long: its owner hangs, and its lock is to be free."""
-
 LOCK_LIMIT_S: Final = 5
 LEAST_PACKET_BYTES: Final = 16 * 1024 * 1024
 """What the largest record of the log may take as one statement."""
@@ -25,7 +22,7 @@ LEAST_PACKET_BYTES: Final = 16 * 1024 * 1024
 SESSION: Final = (
     "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,"
     "NO_ENGINE_SUBSTITUTION'",
-    f"SET SESSION wait_timeout = {IDLE_LIMIT_S}, innodb_lock_wait_timeout = {LOCK_LIMIT_S}",
+    f"SET SESSION innodb_lock_wait_timeout = {LOCK_LIMIT_S}",
     "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
 )
 """Strict in the same way on every server; no gap locks where none are needed."""
@@ -48,8 +45,10 @@ class WriterConnection:
         self.server_version = ""
 
     @classmethod
-    async def open(cls, url: str) -> "WriterConnection":
-        """Connect.
+    async def open(cls, url: str, *, idle_limit_s: int) -> "WriterConnection":
+        """Connect. The server ends a session that is silent for longer than `idle_limit_s`.
+
+        Who is silent for so long hangs, and the session's locks are needed by somebody who does not.
 
         Raises:
             DatabaseAwayError: the server does not answer, refuses, or is set up unfit for the log's records.
@@ -58,14 +57,14 @@ class WriterConnection:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 connection = cls(await aiomysql.connect(**connect_arguments(url), autocommit=True))
                 try:
-                    await connection._prepare()
+                    await connection._prepare(idle_limit_s)
                 except BaseException:
                     connection.close()
                     raise
                 return connection
 
-    async def _prepare(self) -> None:
-        for statement in SESSION:
+    async def _prepare(self, idle_limit_s: int) -> None:
+        for statement in (*SESSION, f"SET SESSION wait_timeout = {idle_limit_s}"):
             await self.execute(statement)
         [(version, packet_bytes)] = await self.fetch("SELECT VERSION(), @@max_allowed_packet")
         if int(packet_bytes or 0) < LEAST_PACKET_BYTES:

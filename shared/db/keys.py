@@ -8,7 +8,16 @@ from typing import Final
 from shared.kafka.records import Record
 from shared.kafka.topics import Topic
 
-__all__ = ["DELIVERED_MARK", "PROJECTED_TOPICS", "delivered_key", "facts_key", "order_key"]
+__all__ = [
+    "DELIVERED_MARK",
+    "PROJECTED_TOPICS",
+    "delivered_key",
+    "facts_key",
+    "order_key",
+    "order_key_of",
+    "place_of",
+    "submission_of",
+]
 
 PROJECTED_TOPICS: Final = (
     Topic.REQUESTS,
@@ -40,9 +49,26 @@ def facts_key(topic: Topic, record: Record) -> str:
 
 def order_key(record: Record) -> str:
     """Place of a record among those of its own topic; all of one request's lie in one partition."""
-    return f"{record.partition:06d}-{record.offset:019d}"
+    return order_key_of(record.partition, record.offset)
+
+
+def order_key_of(partition: int, offset: int) -> str:
+    """The order key of a place."""
+    return f"{partition:06d}-{offset:019d}"
 
 
 def delivered_key(key: str) -> str:
     """The key of a record after which nothing counts."""
     return DELIVERED_MARK + key
+
+
+def place_of(key: str) -> tuple[int, int]:
+    """Partition and offset that an order key, or a delivered key, stands for."""
+    partition, offset = key.removeprefix(DELIVERED_MARK).split("-")
+    return int(partition), int(offset)
+
+
+def submission_of(key: str) -> tuple[Topic, int, int] | None:
+    """Where the winning submission lies, by a facts key; None when none has been seen."""
+    kind, _, rank, partition, offset = key.split("-")
+    return (PROJECTED_TOPICS[int(rank)], int(partition), int(offset)) if int(kind) == _SUBMISSION else None

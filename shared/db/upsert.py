@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from shared.db.keys import DELIVERED_MARK
-from shared.db.rows import (
+from shared.db.columns import (
     ATTEMPT_COLUMNS,
     CLOSURE_COLUMNS,
     DELIVERY_COLUMNS,
@@ -21,10 +20,11 @@ from shared.db.rows import (
     POSITION_COLUMNS,
     REQUEST_COLUMNS,
     STARTED_COLUMNS,
-    BatchRows,
     Row,
     Value,
 )
+from shared.db.keys import DELIVERED_MARK
+from shared.db.rows import BatchRows
 
 __all__ = ["Flavour", "Upsert", "flavour_of", "render", "statements"]
 

@@ -11,12 +11,13 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Final
 
 import structlog
 from sqlalchemy.engine import make_url
 
+from shared.db.batches import Batch, Move
+from shared.db.columns import Value
 from shared.db.connection import WriterConnection
 from shared.db.errors import (
     DatabaseAwayError,
@@ -24,34 +25,17 @@ from shared.db.errors import (
     TransactionConflictError,
     translated,
 )
-from shared.db.interpret import Interpretation
-from shared.db.rows import Value, rows_of
+from shared.db.rows import rows_of
 from shared.db.upsert import flavour_of, statements
 from shared.kafka.backoff import backoff_s
 from shared.kafka.records import Partition
 from shared.settings import DatabaseSettings
 
-__all__ = ["Batch", "Move", "ProjectionSession", "projection_session"]
+__all__ = ["ProjectionSession", "projection_session"]
 
 log = structlog.get_logger()
 
 LOCK_NAME_LENGTH: Final = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """From the position at which a batch starts to the one after it."""
-
-    start: int
-    end: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
-    """Interpreted records, each partition's in the order of the log, and how far they bring it."""
-
-    entries: Sequence[Interpretation]
-    moves: Mapping[Partition, Move]
 
 
 class ProjectionSession:
@@ -185,7 +169,9 @@ async def projection_session(settings: DatabaseSettings, projector: str) -> Asyn
     Raises:
         DatabaseAwayError: the server does not answer.
     """
-    connection = await WriterConnection.open(settings.mysql.get_secret_value())
+    connection = await WriterConnection.open(
+        settings.mysql.get_secret_value(), idle_limit_s=max(1, settings.write_timeout_ms // 1000)
+    )
     try:
         yield ProjectionSession(connection, settings, projector)
     finally:

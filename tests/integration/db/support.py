@@ -7,8 +7,9 @@ import pymysql
 from pydantic import SecretStr
 from sqlalchemy.engine import make_url
 
+from shared.db.batches import Batch, Move
 from shared.db.interpret import interpret
-from shared.db.writer import Batch, Move, ProjectionSession
+from shared.db.writer import ProjectionSession
 from shared.kafka.records import Partition, Record
 from shared.settings import DatabaseSettings
 from tests.support.log_builder import LogBuilder, topic_of

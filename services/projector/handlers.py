@@ -1,0 +1,161 @@
+"""The projector's work: from the log, in batches, into the tables; forever, and from the tables' positions.
+
+One process leads, others stand by for its lock. Whatever goes wrong with the database or the log ends the
+session: the next one reads the stored positions and goes on from there. So there is no state to repair, and
+a COMMIT whose answer was lost needs no case of its own.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Final
+
+import structlog
+
+from services.projector import metrics
+from services.projector.log_source import Fetched, LogNotReadyError, LogSource, open_log_source
+from services.projector.settings import ProjectorSettings
+from shared.db.batches import Batch, as_anomaly, cut_at, split
+from shared.db.errors import BatchRefusedError, DatabaseAwayError, ProjectionFencedError
+from shared.db.interpret import Anomaly, Interpretation, Skipped, interpret
+from shared.db.queries import LIVE_PROJECTOR
+from shared.db.writer import ProjectionSession, projection_session
+from shared.kafka.backoff import backoff_s
+
+__all__ = ["Projector"]
+
+log = structlog.get_logger()
+
+LOCK_WAIT_S: Final = 1
+"""A standby asks again so often; within it the lock comes the moment it is free."""
+
+CHECKS_PER_DEADLINE: Final = 5
+"""An idle session proves itself alive well within the server's limit for silent ones."""
+
+
+class Projector:
+    """Projects until it is told to stop."""
+
+    def __init__(self, settings: ProjectorSettings, projector: str = LIVE_PROJECTOR) -> None:
+        self._settings = settings
+        self._projector = projector
+        self._standing_by = False
+        self._source: LogSource | None = None
+        self._check_interval_s = settings.write_timeout_ms / 1000 / CHECKS_PER_DEADLINE
+
+    def readiness(self) -> Mapping[str, bool]:
+        """Ready is who projects every partition, and who stands by to."""
+        source = self._source
+        return {
+            "working": self._standing_by or source is not None,
+            "partitions": source is None or not source.alarmed,
+        }
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Session after session; what ends one is waited out with growing pauses, however long it lasts."""
+        waits = backoff_s()
+        while not stop.is_set():
+            began = time.monotonic()
+            try:
+                await self._session(stop)
+            except (DatabaseAwayError, LogNotReadyError, ProjectionFencedError) as error:
+                metrics.SESSIONS_LOST.labels(type(error).__name__).inc()
+                log.warning("projector.session_lost", cause=type(error).__name__, error=str(error))
+            if time.monotonic() - began > self._check_interval_s:
+                waits = backoff_s()
+            await _wait(stop, next(waits))
+
+    async def _session(self, stop: asyncio.Event) -> None:
+        try:
+            async with projection_session(self._settings, self._projector) as session:
+                if await self._lead(session, stop):
+                    async with open_log_source(self._settings) as source:
+                        await self._start(session, source)
+                        await self._project(session, source, stop)
+        finally:
+            self._standing_by = False
+            self._source = None
+            metrics.LEADING.set(0)
+
+    async def _lead(self, session: ProjectionSession, stop: asyncio.Event) -> bool:
+        """Wait for the lock; False when told to stop before."""
+        while not stop.is_set():
+            if await session.acquire(LOCK_WAIT_S):
+                self._standing_by = False
+                return True
+            if not self._standing_by:
+                self._standing_by = True
+                log.info("projector.standing_by")
+        return False
+
+    async def _start(self, session: ProjectionSession, source: LogSource) -> None:
+        """Go to the stored positions; a partition that was never read begins where its log does."""
+        stored = await session.positions()
+        unknown = [each for each in source.partitions if each not in stored]
+        if unknown:
+            await session.register(await source.log_starts(unknown))
+            stored = await session.positions()
+        await source.start_from(stored)
+        self._source = source
+        metrics.LEADING.set(1)
+        log.info("projector.leading", partitions=len(source.partitions), stopped=len(source.alarmed))
+
+    async def _project(self, session: ProjectionSession, source: LogSource, stop: asyncio.Event) -> None:
+        interval_s = self._settings.batch_interval_ms / 1000
+        last_use = time.monotonic()
+        while not stop.is_set():
+            fetched = await source.fetch(self._settings.batch_records)
+            began = time.monotonic()
+            if fetched.moves:
+                await self._apply(session, source, fetched)
+                source.show_lag()
+                last_use = time.monotonic()
+                metrics.BATCH_SECONDS.observe(last_use - began)
+            elif began - last_use > self._check_interval_s:
+                await session.check()
+                source.show_lag()
+                last_use = began
+            if fetched.moves and len(fetched.records) < self._settings.batch_records:
+                await _wait(stop, interval_s - (time.monotonic() - began))
+
+    async def _apply(self, session: ProjectionSession, source: LogSource, fetched: Fetched) -> None:
+        entries = [interpret(source.topic(record), record) for record in fetched.records]
+        for entry in entries:
+            _count(entry)
+        limits = self._settings
+        whole = Batch(entries=entries, moves=fetched.moves)
+        for batch in split(whole, most_records=limits.batch_records, most_bytes=limits.batch_bytes):
+            metrics.BATCH_RECORDS.observe(len(batch.entries))
+            await _write(session, batch)
+
+
+async def _write(session: ProjectionSession, batch: Batch) -> None:
+    """Write `batch`. A record that the database refuses is found by halving and kept as an anomaly."""
+    try:
+        await session.write(batch)
+    except BatchRefusedError as error:
+        if len(batch.entries) > 1:
+            for half in cut_at(batch, len(batch.entries) // 2):
+                await _write(session, half)
+            return
+        entry = as_anomaly(batch.entries[0], f"refused by the database: {error}")
+        _count(entry)
+        await session.write(Batch(entries=[entry], moves=batch.moves))
+
+
+def _count(entry: Interpretation) -> None:
+    match entry:
+        case Anomaly():
+            metrics.ANOMALIES.labels(entry.record.topic).inc()
+            log.error(
+                "projector.anomaly", position=entry.record.position, type=entry.type, reason=entry.reason
+            )
+        case Skipped():
+            metrics.SKIPPED.inc()
+
+
+async def _wait(stop: asyncio.Event, seconds: float) -> None:
+    if seconds > 0:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), seconds)
