@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaError
 
 from shared.kafka import metrics
 from shared.kafka.backoff import backoff_s
+from shared.kafka.ending import is_cancelled
 from shared.kafka.handler import MemberSpec, PartitionHandler
 from shared.kafka.member import Member
 from shared.kafka.partition_run import CommitPoint
@@ -110,7 +111,7 @@ class PartitionConsumer:
                 began = time.monotonic()
                 self._member = Member(self._settings, self._spec, self._handler, self._own_commits)
                 try:
-                    await self._member.run(self._stopping)
+                    await self._live(self._member)
                 except* (KafkaError, OSError) as errors:
                     metrics.CONSUMER_REBUILDS.inc()
                     log.warning("consumer.rebuilding", group=self._spec.group, errors=str(errors.exceptions))
@@ -120,6 +121,14 @@ class PartitionConsumer:
                     await asyncio.wait_for(self._stopping.wait(), next(wait))
         finally:
             self._ended.set()
+
+    async def _live(self, member: Member) -> None:
+        try:
+            await member.run(self._stopping)
+        except asyncio.CancelledError as error:
+            if is_cancelled():
+                raise
+            raise KafkaError("the client library let a cancellation out") from error
 
     async def stop(self) -> None:
         """Have `run` drain within the drain timeout, commit and return; waits for it."""

@@ -16,6 +16,7 @@ from aiokafka.errors import (
     OffsetOutOfRangeError,
 )
 
+from shared.kafka.ending import end_bounded
 from shared.kafka.reader import to_record
 from shared.kafka.records import Partition, Record
 from shared.settings import ServiceSettings
@@ -200,26 +201,26 @@ class GroupClient:
 
     async def stop(self) -> None:
         """Disconnect, keeping the membership for a process that comes back under this name."""
-        try:
-            await asyncio.wait_for(self._client.stop(), CLOSE_TIMEOUT_S)
-        except (KafkaError, TimeoutError) as error:
-            log.warning("consumer.close_failed", error=repr(error))
+        problem = await end_bounded(self._client.stop(), CLOSE_TIMEOUT_S)
+        if problem is not None:
+            log.warning("consumer.close_failed", error=repr(problem))
             await self._kill()
 
     async def _kill(self) -> None:
         """End what the library would go on doing: heartbeats of a member that is gone fence its successor."""
         coordinator, fetcher = self._client._coordinator, self._client._fetcher
-        loops = [
-            coordinator._coordination_task,
-            coordinator._heartbeat_task,
-            coordinator._commit_refresh_task,
-        ]
-        tasks = [task for task in [*loops, fetcher._fetch_task, *fetcher._pending_tasks] if task is not None]
-        for task in tasks:
+        tasks: list[asyncio.Task[object] | None] = []
+        if coordinator is not None:
+            tasks += [coordinator._coordination_task, coordinator._heartbeat_task]
+            tasks += [coordinator._commit_refresh_task]
+        if fetcher is not None:
+            tasks += [fetcher._fetch_task, *fetcher._pending_tasks]
+        running = [task for task in tasks if task is not None and not task.done()]
+        for task in running:
             task.cancel()
-        await asyncio.wait(tasks, timeout=CLOSE_TIMEOUT_S)
-        with contextlib.suppress(KafkaError, TimeoutError):
-            await asyncio.wait_for(self._client._client.close(), CLOSE_TIMEOUT_S)
+        if running:
+            await asyncio.wait(running, timeout=CLOSE_TIMEOUT_S)
+        await end_bounded(self._client._client.close(), CLOSE_TIMEOUT_S)
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # the client library is untyped

@@ -10,6 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from shared.kafka.backoff import backoff_s
+from shared.kafka.ending import end_bounded
 from shared.kafka.records import Partition
 from shared.settings import KafkaSettings
 
@@ -17,6 +18,7 @@ __all__ = ["EndOffsets", "committed_offsets"]
 
 ADMIN_TIMEOUT_S: Final = 10.0
 REQUEST_TIMEOUT_MS: Final = 5_000
+CLOSE_TIMEOUT_S: Final = 5.0
 CACHED_S: Final = 0.05
 
 
@@ -82,7 +84,7 @@ class EndOffsets:
 
     async def stop(self) -> None:
         """Disconnect."""
-        await self._client.stop()
+        await end_bounded(self._client.stop(), CLOSE_TIMEOUT_S)
 
     async def of(self, topics: frozenset[str], timeout_s: float) -> Mapping[Partition, int]:
         """End offset of every partition of `topics`, which are keyed by request id.

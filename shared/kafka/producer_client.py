@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Awaitable
+from itertools import chain
 from typing import Final
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, ProducerClosed
+from aiokafka.errors import ProducerClosed
 
+from shared.kafka.ending import end_bounded
 from shared.kafka.records import OutgoingRecord, Position
 from shared.kafka.topics import LETTER_BYTES
 from shared.settings import KafkaSettings
@@ -93,22 +95,31 @@ class ProducerClient:
         The library's own `stop` waits for ever for a batch that it cannot deliver, and its sender then goes
         on trying: it has to be ended from outside.
         """
-        try:
-            async with asyncio.timeout(FLUSH_TIMEOUT_S):
-                await self._client.stop()
-        except (TimeoutError, KafkaError) as error:
-            log.warning("log.producer_unflushed", error=repr(error))
+        problem = await end_bounded(self._client.stop(), FLUSH_TIMEOUT_S)
+        if problem is not None:
+            log.warning("log.producer_unflushed", error=repr(problem))
             await self._kill()
 
     async def _kill(self) -> None:
         """End the sender, then fail what it held: at its end it queues again what it was sending."""
-        for end in (self._client._sender.close, self._client.client.close):
-            try:
-                async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                    await end()
-            except Exception as error:  # noqa: BLE001 - a library that is torn down half-way
-                log.warning("log.producer_close_failed", error=repr(error))
-        self._client._message_accumulator.fail_all(ProducerClosed())
+        await end_bounded(self._client._sender.close(), CLOSE_TIMEOUT_S)
+        await end_bounded(self._client.client.close(), CLOSE_TIMEOUT_S)
+        self._fail_queued()
+
+    def _fail_queued(self) -> None:
+        """Fail those who wait for a batch or for room in it.
+
+        The library's `fail_all` does as much, but stumbles over batches that it has queued again.
+        """
+        queue = self._client._message_accumulator
+        queue._exception = ProducerClosed()
+        for batch in [*chain.from_iterable(queue._batches.values()), *queue._pending_batches]:
+            room = batch._drain_waiter
+            for future in [room, *(future for future, _ in batch._msg_futures)]:
+                if not future.done():
+                    future.set_exception(ProducerClosed())
+            if not room.cancelled():
+                room.exception()  # seen, should nobody wait for it
 
 
 async def _position(future: asyncio.Future[object]) -> Position:

@@ -9,6 +9,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from shared.kafka.ending import end_bounded
 from shared.kafka.records import Partition, Record
 from shared.settings import KafkaSettings
 
@@ -153,10 +154,10 @@ def _client(settings: KafkaSettings, fetch_max_wait_ms: int) -> AIOKafkaConsumer
 
 
 async def _stop_bounded(client: AIOKafkaConsumer) -> None:
-    try:
-        await asyncio.wait_for(client.stop(), CLOSE_TIMEOUT_S)
-    except (KafkaError, TimeoutError) as error:
-        log.warning("follower.close_failed", error=repr(error))
+    problem = await end_bounded(client.stop(), CLOSE_TIMEOUT_S)
+    if problem is not None:
+        log.warning("follower.close_failed", error=repr(problem))
+        await end_bounded(client._client.close(), CLOSE_TIMEOUT_S)
 
 
 def to_record(raw: object) -> Record:

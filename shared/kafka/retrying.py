@@ -7,6 +7,7 @@ import structlog
 
 from shared.kafka import metrics
 from shared.kafka.backoff import backoff_s
+from shared.kafka.ending import is_cancelled
 from shared.kafka.records import Record
 
 __all__ = ["LeaveRecord", "until_done"]
@@ -36,7 +37,7 @@ async def until_done(
         try:
             return await handle(record)
         except asyncio.CancelledError as error:
-            if _is_cancelled():
+            if is_cancelled():
                 raise
             _note(record, attempt, error)
         except LeaveRecord as error:
@@ -47,11 +48,6 @@ async def until_done(
             _note(record, attempt, error)
         attempt += 1
         await asyncio.sleep(next(wait))
-
-
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is None or task.cancelling() > 0
 
 
 def _note(record: Record, attempt: int, error: BaseException) -> None:

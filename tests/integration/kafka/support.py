@@ -16,6 +16,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 
+from shared.kafka import metrics
 from shared.kafka.commit_note import CommitNote, decode_note
 from shared.kafka.positions import committed_offsets
 from shared.kafka.records import Partition, Record
@@ -39,6 +40,11 @@ async def until(condition: Callable[[], bool | Awaitable[bool]], timeout_s: floa
             if await found if isinstance(found, Awaitable) else found:
                 return
             await asyncio.sleep(0.02)
+
+
+def rebuilds() -> float:
+    """How many clients of consumers this process has replaced."""
+    return next(sample.value for metric in metrics.CONSUMER_REBUILDS.collect() for sample in metric.samples)
 
 
 async def delete_topics(settings: KafkaSettings) -> None:

@@ -7,12 +7,12 @@ from contextlib import asynccontextmanager
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, OffsetAndMetadata, TopicPartition
 
-from shared.kafka import metrics, topics_admin
+from shared.kafka import topics_admin
 from shared.kafka.consumer import LeaveRecord, PartitionConsumer
 from shared.kafka.records import Partition, Record
 from shared.kafka.topics import Topic, topic_name
 from shared.settings import ServiceSettings
-from tests.integration.kafka.support import Recorder, commit_of, feed, plain_producer, until
+from tests.integration.kafka.support import Recorder, commit_of, feed, plain_producer, rebuilds, until
 
 pytestmark = pytest.mark.kafka
 
@@ -235,10 +235,6 @@ async def test_transactions_leave_gaps_that_nobody_waits_for(settings: ServiceSe
 
         await until(at_end)
     assert sorted(filter(None, seen)) == [b"committed", b"committed", b"plain"]
-
-
-def rebuilds() -> float:
-    return next(sample.value for metric in metrics.CONSUMER_REBUILDS.collect() for sample in metric.samples)
 
 
 async def test_missing_topics_are_waited_for(settings: ServiceSettings) -> None:

@@ -1,11 +1,13 @@
 """Members of a group as processes: they come and go, and are killed; no record is lost."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
 
 from shared.kafka.topics import Topic, topic_name
 from shared.settings import ServiceSettings
@@ -191,3 +193,34 @@ async def test_a_stop_drains_and_counts_as_no_death(settings: ServiceSettings) -
         assert member.events("stopped")
     offset, note = await commit_of(settings, 0)
     assert (offset, note.hi, note.deaths) == (1, 1, 0)
+
+
+async def test_a_member_stops_in_the_middle_of_a_rebalance(settings: ServiceSettings) -> None:
+    """A rebalance waits for a dead static member; who is stopped meanwhile neither hangs nor lingers."""
+    async with members(settings, 3) as group:
+        first, ghost, late = group
+        for member in (first, ghost):
+            await member.start()
+            await member.until_ready()
+        await until(lambda: len(first.events("assigned")) >= 4)
+        await ghost.kill()
+        await late.start()
+        await until(lambda: is_rebalancing(settings))
+        began = time.monotonic()
+        await first.stop()
+        report(f"stopped in {time.monotonic() - began:.1f} s")
+        assert first.events("stopped")
+        assert first.process is not None
+        assert first.process.returncode == 0
+        fed = [at for number in range(8) for at in await feed(settings, [todo()], partition=number)]
+        await everything_is_handled([late], fed)
+
+
+async def is_rebalancing(settings: ServiceSettings) -> bool:
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka)
+    await admin.start()
+    try:
+        (response,) = await admin.describe_consumer_groups([f"{settings.topic_prefix}callback"])
+        return any("PreparingRebalance" in entry for entry in response.groups)
+    finally:
+        await admin.close()

@@ -19,7 +19,7 @@ from shared.kafka.records import OutgoingRecord, Record
 from shared.kafka.topics import Topic, topic_name
 from shared.settings import ServiceSettings
 from tests.integration.kafka.own_broker import OwnBroker
-from tests.integration.kafka.support import Recorder, report, until
+from tests.integration.kafka.support import Recorder, rebuilds, report, until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
@@ -117,6 +117,7 @@ async def traffic(address: str) -> AsyncIterator[Traffic]:
         await until(lambda: set(state.handled) >= state.acknowledged <= set(state.followed))
         tasks[0].cancel()
         await asyncio.wait([tasks[0]])
+        assert not running.done(), "the consumer has ended by itself"
         await consumer.stop()
         await running
         # Stopped while it connects, the client library leaves a socket to the garbage collector.
@@ -158,6 +159,20 @@ async def test_a_hanging_broker_comes_back(broker: OwnBroker) -> None:
     report(f"whole {back_s:.1f} s after the broker went on; {dict(state.failures)}")
     assert back_s < 20
     assert state.slowest_s < SEND_TIMEOUT_MS / 1000 + 1.5
+
+
+async def test_a_silent_coordinator_has_the_client_replaced(
+    broker: OwnBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client may lose its coordinator for good; nothing is lost with the client."""
+    monkeypatch.setattr("shared.kafka.member.SILENT_SESSIONS", 0.3)
+    monkeypatch.setattr("shared.kafka.committer.PROOF_OF_LIFE_S", 0.5)
+    async with traffic(broker.address) as state:
+        before = rebuilds()
+        broker.kill()
+        await until(lambda: rebuilds() > before)
+        await broker.start()
+        await state.until_more()
 
 
 async def test_a_producer_stops_while_the_broker_is_away(broker: OwnBroker) -> None:
