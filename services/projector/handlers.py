@@ -44,6 +44,11 @@ class Projector:
         self._source: LogSource | None = None
         self._check_interval_s = settings.write_timeout_ms / 1000 / CHECKS_PER_DEADLINE
 
+    @property
+    def leading(self) -> bool:
+        """Whether this process projects."""
+        return self._source is not None
+
     def readiness(self) -> Mapping[str, bool]:
         """Ready is who projects every partition, and who stands by to."""
         source = self._source
