@@ -92,9 +92,14 @@ class Slot:
         """Take over the near ends of the slot's channel and of its output."""
         self._output = OutputTap(output)
         loop = asyncio.get_running_loop()
-        self._transport, _ = await loop.create_unix_connection(
-            lambda: _Channel(self._on_answer, self._on_violation), sock=channel
-        )
+        try:
+            self._transport, _ = await loop.create_unix_connection(
+                lambda: _Channel(self._on_answer, self._on_violation), sock=channel
+            )
+        except BaseException:
+            self._output.close()
+            channel.close()
+            raise
 
     async def run(self, task: Task) -> Outcome:
         """Run one task. Faults of the operation are outcomes; cancelling the call kills the task.
@@ -221,11 +226,15 @@ class Slot:
             self._spend(f"{self._runs} runs")
 
     def _on_violation(self, words: str) -> None:
-        """The channel is of no use any more, nor is the process; one that is dying already may do so itself."""
+        """The channel is of no use any more, nor is its process; often it is dying already."""
         if not self.died.done():
-            self._spend(words)
+            self.usable = False
+            asyncio.get_running_loop().call_later(DYING_S, self._break_off, words)
+
+    def _break_off(self, words: str) -> None:
+        if not self.died.done():
             self._violation = self._violation or words
-            asyncio.get_running_loop().call_later(DYING_S, self._end, words)
+            self._end(words)
 
     def _drop_stale_output(self) -> None:
         """What came between two tasks belongs to none."""

@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Final
 
 import msgspec
@@ -87,19 +87,19 @@ class SlotHost:
         if self.lost.done():
             raise SlotServerError("the slot server is gone")
         slot = Slot(next(self._numbers), self._wear, self._send_kill)
-        self._slots[slot.number] = slot
-        far, far_output = await _connect(slot)
-        try:
-            self._send(StartSlot(slot.number), [far.fileno(), far_output])
-        finally:
-            far.close()
-            os.close(far_output)
+        with ExitStack() as far_ends:
+            descriptors = await _connect(slot, far_ends)
+            self._slots[slot.number] = slot
+            self._send(StartSlot(slot.number), descriptors)
         try:
             async with asyncio.timeout(SLOT_START_TIMEOUT_S):
                 await slot.started
         except TimeoutError:
             slot.retire()
             raise SlotStartError("the slot server has not answered in time") from None
+        except asyncio.CancelledError:
+            slot.retire()
+            raise
         return slot
 
     async def stop(self, timeout_s: float) -> None:
@@ -171,12 +171,18 @@ class SlotHost:
             self.lost.set_exception(error)
 
 
-async def _connect(slot: Slot) -> tuple[socket.socket, int]:
-    """Give `slot` its ends of a new channel and a new output pipe; the far ends are the caller's."""
+async def _connect(slot: Slot, far_ends: ExitStack) -> list[int]:
+    """Give `slot` its ends of a new channel and a new output pipe; the far ones are closed with the stack."""
     channel, far = socket.socketpair()
-    output, far_output = os.pipe()
+    far_ends.enter_context(far)
+    try:
+        output, far_output = os.pipe()
+    except OSError:
+        channel.close()
+        raise
+    far_ends.callback(os.close, far_output)
     await slot.connect(channel, output)
-    return far, far_output
+    return [far.fileno(), far_output]
 
 
 def _spawn(control: socket.socket) -> subprocess.Popen[bytes]:

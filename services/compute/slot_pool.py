@@ -106,7 +106,9 @@ class SlotPool:
             await asyncio.wait({self._filler})
         if self._host is not None:
             await self._host.stop(timeout_s)
-            await asyncio.wait({self._host.lost})
+            for ended in (self._host.lost, self._filler):
+                if ended is not None and ended.done() and not ended.cancelled():
+                    ended.exception()  # `watch` is who tells of it
 
     @asynccontextmanager
     async def acquire(self, mode: Mode, operation: str) -> AsyncIterator[Slot]:

@@ -125,7 +125,7 @@ def recurse(_: Hazard) -> object:
 def overflow_the_stack(_: Hazard) -> object:
     """Through C code, so that it is the machine's stack that ends."""
     sys.setrecursionlimit(10**9)
-    return max([1], key=lambda _step: overflow_the_stack(_))
+    return list(map(overflow_the_stack, [_]))
 
 
 def return_an_object(_: Hazard) -> object:
@@ -133,14 +133,17 @@ def return_an_object(_: Hazard) -> object:
 
 
 class Bomb:
-    """Would run code wherever it is unpickled."""
+    """Runs code wherever it is unpickled."""
 
-    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
-        return os.system, ("touch /tmp/consuma-bomb",)
+    def __init__(self, note: str) -> None:
+        self.note = note
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[str, str]]:
+        return open, (self.note, "w")
 
 
-def return_a_bomb(_: Hazard) -> object:
-    return Bomb()
+def return_a_bomb(task: Hazard) -> object:
+    return Bomb(task.note)
 
 
 def return_nan(_: Hazard) -> object:

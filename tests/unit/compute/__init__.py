@@ -1,0 +1,1 @@
+"""Tests of the slots; they need no broker."""
