@@ -13,7 +13,7 @@ from shared.kafka.reader import read_tail
 from shared.kafka.records import OutgoingRecord, Partition
 from shared.kafka.topics import REQUEST_BYTES, Topic, topic_name
 from shared.settings import ServiceSettings
-from tests.integration.kafka.support import delete_topics, until
+from tests.integration.kafka.support import until
 
 pytestmark = pytest.mark.kafka
 
@@ -95,12 +95,15 @@ async def test_missing_topics_fail_at_once(settings: ServiceSettings, producer: 
         await producer.send(outgoing(b"x", "replies.nowhere"))
     with pytest.raises(SendRefused, match="there is no topic"):
         await producer.send(outgoing(b"x", "replies.nowhere.else"))
-    await delete_topics(settings)
-    lost = SupervisedProducer(settings)
-    await lost.start()
-    with pytest.raises(LogUnavailable, match="consuma topics apply"):
-        await lost.send(outgoing(b"x"))
-    await lost.stop()
+    unapplied = SupervisedProducer(
+        settings.model_copy(update={"topic_prefix": f"{settings.topic_prefix}unapplied."})
+    )
+    await unapplied.start()
+    try:
+        with pytest.raises(LogUnavailable, match="consuma topics apply"):
+            await unapplied.send(outgoing(b"x"))
+    finally:
+        await unapplied.stop()
     assert time.monotonic() - began < 4.0
 
 
