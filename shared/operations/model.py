@@ -1,14 +1,20 @@
 """What an operation is: a name, an input model, a pure function, limits and an example."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
+from pydantic_core import to_json
 
 __all__ = ["Input", "Limits", "Operation"]
 
 MIB: Final = 1024 * 1024
+MAX_RESULT_BYTES: Final = 2 * MIB
+"""No operation may return more: the topic of results takes 4 MiB, with all that is around a result."""
+
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
 class Input(BaseModel):
@@ -24,7 +30,19 @@ class Limits:
     default_timeout_ms: int = 30_000
     max_timeout_ms: int = 300_000
     memory_bytes: int = 512 * MIB
-    max_result_bytes: int = 2 * MIB
+    max_result_bytes: int = MAX_RESULT_BYTES
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.default_timeout_ms <= self.max_timeout_ms:
+            raise ValueError("the default time limit must be positive and not beyond the maximum")
+        if not self.memory_bytes >= MIB:
+            raise ValueError("an operation cannot run with less than 1 MiB of memory")
+        if not 1 <= self.max_result_bytes <= MAX_RESULT_BYTES:
+            raise ValueError(f"a result can have 1 to {MAX_RESULT_BYTES} bytes")
+
+    def timeout_ms(self, asked_ms: int | None) -> int:
+        """The time limit of one run, given what its caller asked for, if anything."""
+        return self.default_timeout_ms if asked_ms is None else max(1, min(asked_ms, self.max_timeout_ms))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +50,11 @@ class Operation:
     """A deterministic computation that clients can ask for.
 
     `run` gets a validated instance of `input_model` and returns what JSON can express; equal inputs must
-    give equal results, on every machine. It runs in a process of its own.
+    give equal results, on every machine. It runs in a process of its own. A new `version` says that results
+    have changed.
+
+    Raises:
+        ValueError: the name is none, or the example does not fit the input model.
     """
 
     name: str
@@ -41,3 +63,15 @@ class Operation:
     run: Callable[[Any], object]
     example: dict[str, Any]
     limits: Limits = field(default_factory=Limits)
+    version: int = 1
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(
+                f"{self.name!r} is no name: lower-case letters, digits and underscores, at most 64"
+            )
+        self.input_model.model_validate_json(to_json(self.example))
+
+    def input_schema(self) -> dict[str, Any]:
+        """JSON Schema of the input."""
+        return self.input_model.model_json_schema()

@@ -8,7 +8,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, Final
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from shared.operations.builtin import BUILTIN_OPERATIONS
 from shared.operations.model import Operation
@@ -16,6 +16,7 @@ from shared.operations.model import Operation
 __all__ = ["InvalidInputError", "PluginError", "Registry", "UnknownOperationError", "load_registry"]
 
 ENTRY_POINT_GROUP: Final = "consuma.operations"
+MAX_FIELDS: Final = 20
 
 
 class UnknownOperationError(ValueError):
@@ -72,6 +73,16 @@ class Registry:
         except ValidationError as error:
             raise InvalidInputError(_fields(error)) from None
 
+    def validate(self, name: str, input_json: bytes) -> bytes:
+        """The input of operation `name` in full, defaults filled in, as JSON; nothing is run.
+
+        Raises:
+            UnknownOperationError: there is no such operation.
+            InvalidInputError: the input does not fit it.
+        """
+        model: BaseModel = self.parse(name, input_json)
+        return model.model_dump_json().encode()
+
     def describe(self) -> list[Mapping[str, Any]]:
         """What a client needs to know to call each operation."""
         return [_description(operation) for operation in self.all()]
@@ -105,7 +116,8 @@ def _plugins() -> list[Operation]:
 
 def _fields(error: ValidationError) -> tuple[tuple[str, str], ...]:
     return tuple(
-        (".".join(("input", *map(str, problem["loc"]))), problem["msg"]) for problem in error.errors()[:20]
+        (".".join(("input", *map(str, problem["loc"]))), problem["msg"].removeprefix("Value error, "))
+        for problem in error.errors(include_url=False, include_context=False)[:MAX_FIELDS]
     )
 
 
@@ -113,8 +125,9 @@ def _description(operation: Operation) -> Mapping[str, Any]:
     limits = operation.limits
     return {
         "name": operation.name,
+        "version": operation.version,
         "description": operation.description,
-        "input_schema": operation.input_model.model_json_schema(),
+        "input_schema": operation.input_schema(),
         "limits": {
             "default_timeout_ms": limits.default_timeout_ms,
             "max_timeout_ms": limits.max_timeout_ms,

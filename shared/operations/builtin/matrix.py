@@ -1,6 +1,6 @@
 """Exact integer matrices: product, power and determinant, without a rounding error."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -11,6 +11,9 @@ __all__ = ["MATRIX"]
 Row = Annotated[list[Annotated[int, Field(ge=-(2**53), le=2**53)]], Field(min_length=1, max_length=128)]
 Rows = list[list[int]]
 
+MAX_ENTRY_BITS: Final = 14_000
+"""What still fits the 4300 digits that Python writes as text (`sys.get_int_max_str_digits`)."""
+
 
 class Matrix(Input):
     """A matrix and what to do with it: `power` and `determinant` need a square one, `product` a second."""
@@ -18,7 +21,7 @@ class Matrix(Input):
     task: Literal["product", "power", "determinant"]
     matrix: list[Row] = Field(min_length=1, max_length=128)
     other: list[Row] | None = Field(default=None, max_length=128)
-    exponent: int = Field(default=1, ge=0, le=256)
+    exponent: int = Field(default=1, ge=0, le=4096)
 
     @model_validator(mode="after")
     def _shapes_fit(self) -> Self:
@@ -29,7 +32,14 @@ class Matrix(Input):
             raise ValueError("product needs `other` with as many rows as `matrix` has columns")
         if self.task != "product" and len(self.matrix) != len(self.matrix[0]):
             raise ValueError(f"{self.task} needs a square matrix")
+        if self.task == "power" and self.exponent * _growth_bits(self.matrix) > MAX_ENTRY_BITS:
+            raise ValueError("the power may have numbers beyond 4200 digits; use a smaller exponent")
         return self
+
+
+def _growth_bits(matrix: Rows) -> int:
+    """By how many bits one more factor of `matrix` lengthens an entry at most."""
+    return max(sum(abs(value) for value in row) for row in matrix).bit_length()
 
 
 def _run(task: Matrix) -> dict[str, object]:
@@ -54,8 +64,9 @@ def _power(matrix: Rows, exponent: int) -> Rows:
     while exponent:
         if exponent & 1:
             result = _multiply(result, square)
-        square = _multiply(square, square)
         exponent >>= 1
+        if exponent:
+            square = _multiply(square, square)
     return result
 
 

@@ -1,5 +1,7 @@
 """Prime numbers in a range, by a segmented sieve of Eratosthenes."""
 
+from collections.abc import Iterator
+from itertools import compress
 from math import isqrt
 from typing import Final, Literal, Self
 
@@ -9,7 +11,7 @@ from shared.operations.model import Input, Operation
 
 __all__ = ["PRIMES"]
 
-SEGMENT: Final = 1 << 18
+SEGMENT: Final = 1 << 20
 MAX_WIDTH: Final = 50_000_000
 MAX_LISTED: Final = 100_000
 
@@ -17,7 +19,7 @@ MAX_LISTED: Final = 100_000
 class Primes(Input):
     """A range, both ends included, and what to tell of its primes."""
 
-    start: int = Field(default=2, ge=0, le=10**12)
+    start: int = Field(default=0, ge=0, le=10**12)
     stop: int = Field(ge=0, le=10**12)
     want: Literal["count", "sum", "list"] = "count"
 
@@ -31,30 +33,44 @@ class Primes(Input):
 
 
 def _run(task: Primes) -> dict[str, object]:
-    primes = _primes(max(task.start, 2), task.stop)
-    if task.want == "list" and len(primes) > MAX_LISTED:
-        raise ValueError(
-            f"{len(primes)} primes are too many to list, {MAX_LISTED} at most; ask for the count"
-        )
-    answer: dict[str, object] = {"count": len(primes)}
-    if task.want == "sum":
-        answer["sum"] = str(sum(primes))
-    if task.want == "list":
-        answer["primes"] = primes
-    return answer
+    start = max(task.start, 2)
+    match task.want:
+        case "count":
+            return {"count": sum(flags.count(1) for _, flags in _segments(start, task.stop))}
+        case "sum":
+            return _sum(start, task.stop)
+        case "list":
+            return _list(start, task.stop)
 
 
-def _primes(start: int, stop: int) -> list[int]:
+def _sum(start: int, stop: int) -> dict[str, object]:
+    """The sum as text: it may exceed 64 bit."""
+    count = total = 0
+    for numbers, flags in _segments(start, stop):
+        count += flags.count(1)
+        total += sum(compress(numbers, flags))
+    return {"count": count, "sum": str(total)}
+
+
+def _list(start: int, stop: int) -> dict[str, object]:
+    primes: list[int] = []
+    for numbers, flags in _segments(start, stop):
+        primes.extend(compress(numbers, flags))
+        if len(primes) > MAX_LISTED:
+            raise ValueError(f"more than {MAX_LISTED} primes are in the range; ask for their count or sum")
+    return {"count": len(primes), "primes": primes}
+
+
+def _segments(start: int, stop: int) -> Iterator[tuple[range, bytearray]]:
+    """Ranges of numbers, and for each number whether it is prime."""
     base = _sieve(isqrt(max(stop, 0)))
-    found: list[int] = []
     for low in range(start, stop + 1, SEGMENT):
-        high = min(low + SEGMENT - 1, stop)
-        flags = bytearray(b"\x01") * (high - low + 1)
+        numbers = range(low, min(low + SEGMENT, stop + 1))
+        flags = bytearray(b"\x01") * len(numbers)
         for prime in base:
-            first = max(prime * prime, -(-low // prime) * prime)
-            flags[first - low :: prime] = bytes(len(range(first - low, len(flags), prime)))
-        found += [low + index for index, flag in enumerate(flags) if flag]
-    return found
+            first = max(prime * prime, -(-low // prime) * prime) - low
+            flags[first::prime] = bytes(len(range(first, len(flags), prime)))
+        yield numbers, flags
 
 
 def _sieve(limit: int) -> list[int]:

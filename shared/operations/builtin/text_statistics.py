@@ -8,11 +8,16 @@ from typing import Final
 
 from pydantic import Field
 
+from shared.operations.builtin.portable_math import log
 from shared.operations.model import Input, Operation
 
 __all__ = ["TEXT_STATISTICS"]
 
-_WORD: Final = re.compile(r"\w+(?:['\u2019-]\w+)*")
+UNICODE: Final = unicodedata.ucd_3_2_0
+"""The one version of the character tables that every Python carries: newer ones differ between versions."""
+
+JOINERS: Final = "'\u2019-"
+_WORD: Final = re.compile(rf"[^ {JOINERS}]+(?:[{JOINERS}][^ {JOINERS}]+)*")
 _SENTENCE_END: Final = re.compile(r"[.!?\u2026]+(?:\s|$)")
 DIGITS: Final = 9
 
@@ -25,8 +30,8 @@ class TextStatistics(Input):
 
 
 def _run(task: TextStatistics) -> dict[str, object]:
-    text = unicodedata.normalize("NFC", task.text)
-    words = [word.casefold() for word in _WORD.findall(text)]
+    text = UNICODE.normalize("NFC", task.text)
+    words = [word.casefold() for word in _words(text)]
     frequencies = Counter(words)
     ranked = sorted(frequencies.items(), key=lambda item: (-item[1], item[0]))
     return {
@@ -42,11 +47,21 @@ def _run(task: TextStatistics) -> dict[str, object]:
     }
 
 
+def _words(text: str) -> list[str]:
+    """Runs of letters, marks and digits, joined by single apostrophes and hyphens."""
+    others = {ord(each): " " for each in set(text) if each not in JOINERS and not _is_part_of_word(each)}
+    return _WORD.findall(text.translate(others))
+
+
+def _is_part_of_word(character: str) -> bool:
+    return UNICODE.category(character)[0] in "LMN"
+
+
 def _entropy(text: str) -> float:
     """Shannon's entropy of the character distribution; summed exactly, so in any order."""
     total = len(text)
     counts = Counter(text).values()
-    return -math.fsum(count / total * math.log2(count / total) for count in counts) + 0.0
+    return math.fsum(count / total * log(total / count) for count in counts) / log(2.0)
 
 
 TEXT_STATISTICS = Operation(

@@ -1,17 +1,20 @@
 """Value at risk and expected shortfall of a portfolio, by a seeded Monte-Carlo simulation."""
 
 import math
+from collections.abc import Iterator
 from random import Random
 from typing import Annotated, Final, Self
 
 from pydantic import Field, model_validator
 
+from shared.operations.builtin.portable_math import exp, normal_quantile
 from shared.operations.model import Input, Operation
 
 __all__ = ["VALUE_AT_RISK"]
 
 DIGITS: Final = 6
-"""Decimals of every figure: far coarser than how mathematical libraries differ in the last place."""
+NEVER_ZERO: Final = 2.0**-54
+"""Stands for the one number in 2**53 of which no quantile can be taken."""
 
 
 class Position(Input):
@@ -53,7 +56,7 @@ def _run(task: ValueAtRisk) -> dict[str, object]:
 
 def _losses(task: ValueAtRisk) -> list[float]:
     """Losses under geometric Brownian motion with one common factor."""
-    draw = _NormalSource(task.seed)
+    normal = _standard_normal(task.seed)
     years = task.days / 252
     common, own = math.sqrt(task.correlation), math.sqrt(1 - task.correlation)
     steps = [
@@ -62,31 +65,21 @@ def _losses(task: ValueAtRisk) -> list[float]:
     ]
     losses: list[float] = []
     for _ in range(task.scenarios):
-        market = draw.next()
+        market = common * next(normal)
         losses.append(
             math.fsum(
-                value * (1 - math.exp(mean + spread * (common * market + own * draw.next())))
+                value * (1 - exp(mean + spread * (market + own * next(normal))))
                 for value, mean, spread in steps
             )
         )
     return losses
 
 
-class _NormalSource:
-    """Standard normal numbers by Box and Muller's method from Python's documented, stable `random()`."""
-
-    def __init__(self, seed: int) -> None:
-        self._uniform = Random(seed).random  # noqa: S311 - reproducible on purpose
-        self._spare: float | None = None
-
-    def next(self) -> float:
-        if self._spare is not None:
-            value, self._spare = self._spare, None
-            return value
-        radius = math.sqrt(-2.0 * math.log(1.0 - self._uniform()))
-        angle = 2.0 * math.pi * self._uniform()
-        self._spare = radius * math.sin(angle)
-        return radius * math.cos(angle)
+def _standard_normal(seed: int) -> Iterator[float]:
+    """Normal numbers by inversion, from the sequence of `random()` that Python promises to keep."""
+    uniform = Random(seed).random  # noqa: S311 - reproducible on purpose
+    while True:
+        yield normal_quantile(uniform() or NEVER_ZERO)
 
 
 VALUE_AT_RISK = Operation(
