@@ -22,7 +22,8 @@ def migrate() -> None:
     except (MigrationLockedError, ValueError) as error:
         problem = str(error)
     except SQLAlchemyError as error:
-        problem = f"the database refused or did not answer ({error}): is it running? see CONSUMA_MYSQL"
+        cause = getattr(error, "orig", None) or error
+        problem = f"the database refused or did not answer ({cause}): is it running? see CONSUMA_MYSQL"
     else:
         return
     print(f"consuma migrate: {problem}", file=sys.stderr)

@@ -13,6 +13,7 @@ from rich.table import Table
 from shared.db.database import open_database
 from shared.db.errors import DatabaseAwayError
 from shared.db.queries import RequestQueries
+from shared.kafka.ending import end_bounded
 from shared.kafka.records import Partition
 from shared.settings import DatabaseSettings, KafkaSettings
 
@@ -64,7 +65,7 @@ async def _positions() -> tuple[dict[Partition, int], dict[Partition, int]]:
         try:
             ends = await client.end_offsets([TopicPartition(*each) for each in own])
         finally:
-            await client.stop()
+            await end_bounded(client.stop(), TIMEOUT_S)
     return own, {Partition(*source): end for source, end in ends.items()}
 
 

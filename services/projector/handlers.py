@@ -22,6 +22,7 @@ from shared.db.interpret import Anomaly, Interpretation, Skipped, interpret
 from shared.db.queries import LIVE_PROJECTOR
 from shared.db.writer import ProjectionSession, projection_session
 from shared.kafka.backoff import backoff_s
+from shared.kafka.ending import is_cancelled
 
 __all__ = ["Projector"]
 
@@ -29,6 +30,9 @@ log = structlog.get_logger()
 
 LOCK_WAIT_S: Final = 1
 """A standby asks again so often; within it the lock comes the moment it is free."""
+
+RETRY_CAP_S: Final = 2.0
+"""Longest pause between attempts: what a restarted database waits for its projector at most."""
 
 CHECKS_PER_DEADLINE: Final = 5
 """An idle session proves itself alive well within the server's limit for silent ones."""
@@ -59,17 +63,25 @@ class Projector:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Session after session; what ends one is waited out with growing pauses, however long it lasts."""
-        waits = backoff_s()
+        waits = backoff_s(cap_s=RETRY_CAP_S)
         while not stop.is_set():
             began = time.monotonic()
             try:
-                await self._session(stop)
+                await self._guarded_session(stop)
             except (DatabaseAwayError, LogNotReadyError, ProjectionFencedError) as error:
                 metrics.SESSIONS_LOST.labels(type(error).__name__).inc()
                 log.warning("projector.session_lost", cause=type(error).__name__, error=str(error))
             if time.monotonic() - began > self._check_interval_s:
-                waits = backoff_s()
+                waits = backoff_s(cap_s=RETRY_CAP_S)
             await _wait(stop, next(waits))
+
+    async def _guarded_session(self, stop: asyncio.Event) -> None:
+        try:
+            await self._session(stop)
+        except asyncio.CancelledError as error:
+            if is_cancelled():
+                raise
+            raise LogNotReadyError("the log's client let a cancellation of its own out") from error
 
     async def _session(self, stop: asyncio.Event) -> None:
         try:

@@ -18,6 +18,7 @@ from aiokafka.errors import IllegalStateError, KafkaError, NoOffsetForPartitionE
 from services.projector import metrics
 from shared.db.batches import Move
 from shared.db.keys import PROJECTED_TOPICS
+from shared.kafka.ending import end_bounded
 from shared.kafka.reader import to_record
 from shared.kafka.records import Partition, Record
 from shared.kafka.topics import Topic, topic_name, topic_table
@@ -205,8 +206,9 @@ async def open_log_source(settings: ServiceSettings) -> AsyncIterator[LogSource]
             raise LogNotReadyError(f"topics are missing: {sorted(missing)}; run `consuma topics apply`")
         yield LogSource(client, topics, partitions)
     finally:
-        with suppress(TimeoutError, KafkaError):
-            await asyncio.wait_for(client.stop(), CLOSE_TIMEOUT_S)
+        problem = await end_bounded(client.stop(), CLOSE_TIMEOUT_S)
+        if problem is not None:
+            log.warning("projector.log_close_failed", error=repr(problem))
 
 
 def _lost(error: NoOffsetForPartitionError | OffsetOutOfRangeError) -> list[TopicPartition]:
