@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from shared.db.interpret import Anomaly, Interpretation, Skipped
+from shared.domain.identity import canonical_uuid
 from shared.kafka.records import Partition, Record
 
 __all__ = ["Batch", "Move", "as_anomaly", "cut_at", "split"]
@@ -47,14 +48,14 @@ def split(batch: Batch, *, most_records: int, most_bytes: int) -> Iterator[Batch
 
 
 def as_anomaly(entry: Interpretation, reason: str) -> Anomaly:
-    """`entry` as a record that could not be projected."""
+    """`entry` as a record that could not be projected, with nothing in it that could be refused again."""
     if isinstance(entry, Skipped):
         raise TypeError("a skipped record is never written, so it cannot be refused")
     return Anomaly(
         topic=entry.topic,
         record=entry.record,
-        type=entry.type,
-        request_id=entry.request_id,
+        type=entry.type.encode("ascii", "replace").decode(),
+        request_id=canonical_uuid(entry.request_id or ""),
         reason=reason,
     )
 

@@ -70,6 +70,8 @@ def translated() -> Iterator[None]:
         yield
     except pymysql.err.MySQLError as error:
         raise _translate(error) from error
+    except UnicodeEncodeError as error:
+        raise BatchRefusedError(f"text that is no Unicode: {error}") from error
     except (OSError, EOFError) as error:  # asyncio's timeout is an OSError too
         raise DatabaseAwayError(f"the database does not answer: {error!r}") from error
 
