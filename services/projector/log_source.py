@@ -123,25 +123,21 @@ class LogSource:
 
     async def _check_positions(self) -> None:
         """The next batch has to start where the last one ended."""
-        for each, expected in list(self._positions.items()):
-            position = await self._position(each)
+        for each, position in (await self._client_positions()).items():
+            expected = self._positions[each]
             if position != expected:
                 self._alarm(each, f"the batch would start at {position}, expected {expected}")
 
     async def _moves(self) -> dict[Partition, Move]:
         """Positions move with records, and past transaction markers and aborted records without any."""
-        moves: dict[Partition, Move] = {}
-        for each, start in self._positions.items():
-            end = await self._position(each)
-            if end != start:
-                moves[each] = Move(start, end)
-        return moves
+        now = await self._client_positions()
+        return {each: Move(start, now[each]) for each, start in self._positions.items() if now[each] != start}
 
-    async def _position(self, partition: Partition) -> int:
+    async def _client_positions(self) -> dict[Partition, int]:
+        """Where the client is. It knows; the deadline is for the day when it does not."""
         with _log_answers():
             async with asyncio.timeout(OPEN_TIMEOUT_S):
-                position: int = await self._client.position(TopicPartition(*partition))
-                return position
+                return {each: await self._client.position(TopicPartition(*each)) for each in self._positions}
 
     async def _ends(self) -> dict[Partition, int]:
         with _log_answers():
