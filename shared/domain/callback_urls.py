@@ -1,9 +1,9 @@
 """What a callback URL must look like before anybody resolves its name."""
 
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
-__all__ = ["MAX_URL_LENGTH", "callback_url_problem"]
+__all__ = ["MAX_URL_LENGTH", "callback_url_problem", "shown_url"]
 
 MAX_URL_LENGTH: Final = 2_048
 _SCHEMES: Final = ("http", "https")
@@ -27,3 +27,13 @@ def callback_url_problem(url: str) -> str | None:
     if not host:
         return "names no host"
     return "port 0 cannot be called" if port == 0 else None
+
+
+def shown_url(url: str) -> str:
+    """`url` for people and logs: what may be a credential, the query and a user name, is left out."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "(not a URL)"
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path, "…" if parts.query else "", ""))

@@ -4,6 +4,7 @@ import logging
 import sys
 
 import structlog
+from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import Processor
 
 from shared.settings import ServiceSettings
@@ -12,13 +13,16 @@ __all__ = ["configure_logging"]
 
 
 def configure_logging(settings: ServiceSettings) -> None:
-    """Send structlog's and the standard library's lines through one renderer, tagged with the instance."""
+    """Send structlog's and the standard library's lines through one renderer, tagged with the instance.
+
+    Tracebacks are written without the values of variables, which may be secrets.
+    """
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.dict_tracebacks
+        structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
         if settings.log_format == "json"
         else structlog.processors.StackInfoRenderer(),
     ]
@@ -39,7 +43,9 @@ def _formatter(settings: ServiceSettings, shared: list[Processor]) -> logging.Fo
     renderer: Processor = (
         structlog.processors.JSONRenderer()
         if settings.log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
     )
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,

@@ -1,0 +1,115 @@
+"""The API's description: schemas come from the structures that are sent, errors from their classes."""
+
+from collections.abc import Mapping
+from typing import Any, Final, cast
+
+import msgspec
+from fastapi import FastAPI
+
+from services.ingest.answers import (
+    AcceptedAnswer,
+    CancelAnswer,
+    ListAnswer,
+    OperationsAnswer,
+    OutcomeAnswer,
+    RequestAnswer,
+    StatsAnswer,
+    StatusAnswer,
+)
+from services.ingest.intake import AsyncBody, SyncBody
+from services.ingest.problems import (
+    ForbiddenHost,
+    InternalError,
+    Overloaded,
+    Problem,
+    ProblemBody,
+    documented,
+)
+
+__all__ = ["DESCRIPTION", "answers", "install", "json_body", "response_headers"]
+
+DESCRIPTION: Final = """\
+Send deterministic, CPU-bound work; get the result in the same call (`sync`) or by a signed HTTP callback
+(`async`). Every accepted request is in the log before the answer: after a 200 or 202 it reaches exactly one
+outcome. After a 503 it may still run; repeat it with the same `Idempotency-Key`.
+
+Errors are `application/problem+json` with a stable `code`.
+"""
+
+_EVERYWHERE: Final = (ForbiddenHost, InternalError, Overloaded)
+_TEMPLATE: Final = "#/components/schemas/{name}"
+_STRUCTURES: Final = (
+    ProblemBody,
+    SyncBody,
+    AsyncBody,
+    AcceptedAnswer,
+    CancelAnswer,
+    ListAnswer,
+    OperationsAnswer,
+    OutcomeAnswer,
+    RequestAnswer,
+    StatsAnswer,
+    StatusAnswer,
+)
+
+Headers = Mapping[str, Any]
+
+
+def answers(
+    successes: Mapping[int, tuple[type[msgspec.Struct], str]],
+    *problems: type[Problem],
+    headers: Headers | None = None,
+) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI responses: the structures of a call's successes, and its errors."""
+    found = documented(*dict.fromkeys((*problems, *_EVERYWHERE)))
+    for status, (struct, description) in successes.items():
+        content = {"application/json": {"schema": _reference(struct)}}
+        found[status] = {"description": description, "content": content, "headers": dict(headers or {})}
+    return found
+
+
+def json_body(struct: type[msgspec.Struct], example: Mapping[str, Any]) -> dict[str, Any]:
+    """OpenAPI description of a JSON body."""
+    content = {"application/json": {"schema": _reference(struct), "example": dict(example)}}
+    return {"required": True, "content": content}
+
+
+def response_headers(descriptions: Mapping[str, str]) -> Headers:
+    """OpenAPI description of headers that an answer may carry."""
+    return {
+        name: {"schema": {"type": "string"}, "description": words} for name, words in descriptions.items()
+    }
+
+
+def install(app: FastAPI) -> None:
+    """Have `app` serve its description with the schemas of all documented structures."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema = generate()
+            components = schema.setdefault("components", {}).setdefault("schemas", {})
+            components.update(_schemas())
+            _drop_framework_errors(schema)
+        return cast("dict[str, Any]", app.openapi_schema)
+
+    app.openapi = openapi  # type: ignore[method-assign]  # the framework's documented way
+
+
+def _reference(struct: type[msgspec.Struct]) -> dict[str, str]:
+    return {"$ref": _TEMPLATE.format(name=struct.__name__)}
+
+
+def _schemas() -> dict[str, Any]:
+    _, components = msgspec.json.schema_components(_STRUCTURES, ref_template=_TEMPLATE)
+    return components
+
+
+def _drop_framework_errors(schema: dict[str, Any]) -> None:
+    """The framework announces its own shape of a 422, which this API never sends."""
+    for name in ("HTTPValidationError", "ValidationError"):
+        schema["components"]["schemas"].pop(name, None)
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            if "application/json" in operation["responses"].get("422", {}).get("content", {}):
+                del operation["responses"]["422"]
