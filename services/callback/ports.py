@@ -1,0 +1,64 @@
+"""What the log's side of the callback service asks of the HTTP side.
+
+The log's side knows deliveries, attempts and tiers; the HTTP side knows destinations. Between them stands
+one call, which says what came of a delivery and never raises for anything that a receiver does.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from shared.domain.callbacks import Delivery, FailedAttempt, SuccessfulAttempt
+
+__all__ = ["Deferred", "DeferralReason", "Disabled", "Dispatched", "Dispatcher"]
+
+
+class DeferralReason(StrEnum):
+    """Why a delivery was put off before it was attempted."""
+
+    QUEUE_FULL = "queue_full"
+    BREAKER_OPEN = "breaker_open"
+    RATE_LIMITED = "rate_limited"
+    STOPPING = "stopping"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deferred:
+    """Not attempted, and no attempt spent. Pointless before `not_before_ms`; 0 leaves it to the tiers."""
+
+    reason: DeferralReason
+    not_before_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disabled:
+    """Not attempted: the destination is disabled for this submitter and URL. `message` says since when, why."""
+
+    message: str
+
+
+Dispatched = SuccessfulAttempt | FailedAttempt | Deferred | Disabled
+
+
+class Dispatcher(Protocol):
+    """Makes deliveries, with the limits, breakers and settings of their destinations."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether what it needs is there: among others, which destinations are disabled."""
+
+    async def start(self) -> None:
+        """Open what it needs. Called once, before any dispatch; a fault of the log is waited out inside."""
+
+    async def stop(self) -> None:
+        """Close it, bounded. Called once, after every dispatch has ended or was cancelled."""
+
+    async def run(self) -> None:
+        """Follow what changes (the disabled destinations) until cancelled; an exception ends the service."""
+
+    async def dispatch(self, delivery: Delivery) -> Dispatched:
+        """Send `delivery` once, unless it has to wait or must not be sent.
+
+        Bounded by the total deadline of an attempt and the bounded wait in its destination's queue. Raises
+        only when it is cancelled.
+        """
