@@ -1,0 +1,119 @@
+"""The drill itself: submit everything by every way in, wait until it is quiet, judge."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+import aiohttp
+
+from shared.domain.types import Mode
+from shared.settings import KafkaSettings
+from shared.testing.drill.ledger import CallLog, Ledger, Verdict, judge
+from shared.testing.drill.producers import submit_with_confluent, submit_with_kcat
+from shared.testing.drill.rest import RestClient
+from shared.testing.drill.workload import Job, jobs
+
+__all__ = ["DrillPlan", "run_drill"]
+
+POLL_S: Final = 0.25
+STATUSES: Final = ("accepted", "running", "succeeded", "failed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrillPlan:
+    """How much of what, and how long to wait for the last of it.
+
+    `name` tells this drill's requests from those of others; `rest` requests are half sync, half async, the
+    producers' are async.
+    """
+
+    name: str
+    rest: int
+    kcat: int
+    confluent: int
+    concurrency: int = 16
+    quiet_timeout_s: float = 120.0
+    seed: int = 0
+
+
+async def run_drill(
+    plan: DrillPlan,
+    settings: KafkaSettings,
+    api: str,
+    receiver: CallLog,
+    *,
+    say: Callable[[str], None] = lambda _: None,
+) -> Verdict:
+    """Run the drill against a system that nobody else uses meanwhile.
+
+    Raises:
+        TimeoutError: submitting was not possible for long.
+    """
+    ledger = Ledger()
+    since = datetime.now(UTC).isoformat()
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        rest = RestClient(session, api)
+        began = time.monotonic()
+        await _submit(plan, settings, rest, ledger, receiver.url)
+        say(f"{len(ledger.jobs)} accepted in {time.monotonic() - began:.1f} s, {rest.repeats} calls repeated")
+        await _until_quiet(plan, ledger, receiver, rest, since)
+        say(f"quiet after {time.monotonic() - began:.1f} s")
+        listed = {
+            (mode, status): await rest.listed(mode, status, since) for mode in Mode for status in STATUSES
+        }
+    return judge(ledger, receiver.calls(), listed)
+
+
+async def _submit(
+    plan: DrillPlan, settings: KafkaSettings, rest: RestClient, ledger: Ledger, callback_url: str
+) -> None:
+    kcat, confluent = (
+        list(jobs(f"{plan.name}-{way}", count, mode=Mode.ASYNC, seed=plan.seed))
+        for way, count in (("kcat", plan.kcat), ("confluent", plan.confluent))
+    )
+    mixed = _mixed(plan)
+    async with asyncio.TaskGroup() as tasks:
+        submit = rest.submit_all(mixed, ledger, callback_url=callback_url, concurrency=plan.concurrency)
+        tasks.create_task(submit)
+        if kcat:
+            source = f"{plan.name}-kcat"
+            tasks.create_task(submit_with_kcat(settings, source, kcat, ledger, callback_url=callback_url))
+        if confluent:
+            source = f"{plan.name}-confluent"
+            tasks.create_task(
+                submit_with_confluent(settings, source, confluent, ledger, callback_url=callback_url)
+            )
+
+
+def _mixed(plan: DrillPlan) -> Iterator[Job]:
+    half = plan.rest // 2
+    sync = jobs(f"{plan.name}-sync", half, mode=Mode.SYNC, seed=plan.seed)
+    later = jobs(f"{plan.name}-async", plan.rest - half, mode=Mode.ASYNC, seed=plan.seed)
+    for pair in zip(sync, later, strict=False):
+        yield from pair
+    yield from later
+
+
+async def _until_quiet(
+    plan: DrillPlan, ledger: Ledger, receiver: CallLog, rest: RestClient, since: str
+) -> None:
+    """Wait until every callback has come and every request is listed as ended; what is late is judged."""
+    try:
+        async with asyncio.timeout(plan.quiet_timeout_s):
+            while ledger.missing_calls(receiver.calls()):
+                await asyncio.sleep(POLL_S)
+            while await _unfinished(rest, since):
+                await asyncio.sleep(POLL_S)
+    except TimeoutError:
+        return
+
+
+async def _unfinished(rest: RestClient, since: str) -> bool:
+    for mode in Mode:
+        for status in ("accepted", "running"):
+            if await rest.listed(mode, status, since):
+                return True
+    return False
