@@ -10,7 +10,7 @@ from typing import Protocol
 
 from shared.domain.callbacks import Delivery, FailedAttempt, SuccessfulAttempt
 
-__all__ = ["Deferred", "DeferralReason", "Disabled", "Dispatched", "Dispatcher"]
+__all__ = ["DeferralReason", "Deferred", "Disabled", "Dispatched", "Dispatcher"]
 
 
 class DeferralReason(StrEnum):
@@ -32,7 +32,7 @@ class Deferred:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disabled:
-    """Not attempted: the destination is disabled for this submitter and URL. `message` says since when, why."""
+    """Not attempted: the destination is disabled for this submitter and URL. `message` says since when."""
 
     message: str
 
