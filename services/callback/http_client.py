@@ -1,0 +1,177 @@
+"""POST over pooled connections, with one deadline over everything and nothing that a receiver can choose.
+
+No redirects, cookies, proxies of the environment or decompression. The status line decides: what becomes of
+the answer's body changes nothing. An idle connection is given up before common servers close theirs, since a
+request that meets a closing connection has an unknown fate. Only a connection that breaks before the first
+byte of the request is replaced silently; every other failure is the caller's to judge.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, AbstractStreamWriter
+from aiohttp.http import StreamWriter
+from aiohttp.payload import Payload
+from yarl import URL
+
+from services.callback.call import Answer, Call, CallFailure
+from services.callback.failures import Progress, classify
+
+__all__ = ["BODY_CAP", "EXCERPT_BYTES", "HttpClient"]
+
+BODY_CAP: Final = 64 * 1024
+"""So far an answer is read, to keep its connection; a longer one costs the receiver its connection."""
+
+EXCERPT_BYTES: Final = 1024
+KEPT_IDLE_S: Final = 4.0
+"""Node and uvicorn close idle connections after 5 s, others later."""
+
+PIECE_BYTES: Final = 64 * 1024
+HEADER_LINE_BYTES: Final = 8 * 1024
+HEADER_COUNT: Final = 100
+_LOST: Final = (aiohttp.ClientConnectionResetError, aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
+
+
+class HttpClient:
+    """Makes calls while it is open. Concurrency is the caller's to limit: here every call gets a connection.
+
+    Args:
+        resolver: turns names into addresses that may be connected to.
+        connect_timeout_s: for lookup, connection and handshake.
+        ssl_context: how receivers are trusted.
+        proxy: a forward proxy for every call.
+    """
+
+    def __init__(
+        self,
+        resolver: AbstractResolver,
+        *,
+        connect_timeout_s: float,
+        ssl_context: ssl.SSLContext,
+        proxy: str | None = None,
+    ) -> None:
+        self._resolver = resolver
+        self._timeout = aiohttp.ClientTimeout(total=None, connect=connect_timeout_s)
+        self._ssl_context = ssl_context
+        self._proxy = URL(proxy) if proxy else None
+        self._session: aiohttp.ClientSession | None = None
+
+    async def start(self) -> None:
+        """Open the pool, on the running loop."""
+        connector = aiohttp.TCPConnector(
+            limit=0, resolver=self._resolver, keepalive_timeout=KEPT_IDLE_S, ssl=self._ssl_context
+        )
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=self._timeout,
+            trust_env=False,
+            auto_decompress=False,
+            max_line_size=HEADER_LINE_BYTES,
+            max_field_size=HEADER_LINE_BYTES,
+            max_headers=HEADER_COUNT,
+        )
+
+    async def stop(self) -> None:
+        """Close every connection."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def post(self, call: Call) -> Answer | CallFailure:
+        """Make `call` within its deadline. Whatever goes wrong is an outcome; only cancellation is raised."""
+        progress = Progress()
+        try:
+            async with asyncio.timeout(call.timeout_s):
+                await self._exchange(call, progress)
+        except Exception as error:  # noqa: BLE001 - nothing that a receiver causes may escape
+            if progress.answer is None:
+                return classify(error, progress)
+        return _with_excerpt(progress)
+
+    async def _exchange(self, call: Call, progress: Progress) -> None:
+        response = await _unless_unsent(lambda: self._send(call, progress), progress)
+        try:
+            progress.answer = Answer(
+                status=response.status,
+                retry_after=response.headers.get("Retry-After"),
+                delivery=response.headers.get("webhook-delivery"),
+            )
+            await _read_capped(response.content, progress.body)
+        finally:
+            response.release()
+
+    async def _send(self, call: Call, progress: Progress) -> aiohttp.ClientResponse:
+        if self._session is None:
+            raise RuntimeError("the HTTP client is not started")
+        url = URL(call.url)
+        progress.tls = url.scheme == "https"
+        return await self._session.post(
+            url,
+            data=_Body(call.body, progress),
+            headers=call.headers,
+            allow_redirects=False,
+            proxy=self._proxy,
+        )
+
+
+async def _unless_unsent(
+    send: Callable[[], Awaitable[aiohttp.ClientResponse]], progress: Progress
+) -> aiohttp.ClientResponse:
+    """Send again, once, when a kept connection turned out to be dead before anything was written to it."""
+    try:
+        return await send()
+    except aiohttp.ClientConnectorError:
+        raise
+    except _LOST:
+        if progress.sending:
+            raise
+        return await send()
+
+
+async def _read_capped(content: aiohttp.StreamReader, body: bytearray) -> None:
+    async for chunk in content.iter_any():
+        body += chunk[: BODY_CAP - len(body)]
+        if len(body) >= BODY_CAP:
+            return
+
+
+def _with_excerpt(progress: Progress) -> Answer:
+    answer = progress.answer
+    if answer is None:
+        raise AssertionError("a call ends with an answer or an error")
+    excerpt = bytes(progress.body[:EXCERPT_BYTES]).decode("utf-8", "replace")
+    return Answer(
+        status=answer.status, retry_after=answer.retry_after, delivery=answer.delivery, excerpt=excerpt
+    )
+
+
+class _Body(Payload):
+    """A request's body that tells when the first byte of the request is about to leave.
+
+    The client holds a request's headers back until the first piece of its body is written.
+    """
+
+    _value: bytes
+    _autoclose = True
+
+    def __init__(self, value: bytes, progress: Progress) -> None:
+        super().__init__(value, content_type="application/json")
+        self._size = len(value)
+        self._progress = progress
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return self._value.decode(encoding, errors)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        await self.write_with_length(writer, None)
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        if not isinstance(writer, StreamWriter):
+            raise TypeError("the client library writes requests in a new way")
+        if writer.transport is not None and not writer.transport.is_closing():
+            self._progress.sending = True
+        for start in range(0, len(self._value), PIECE_BYTES):
+            await writer.write(self._value[start : start + PIECE_BYTES])

@@ -1,0 +1,72 @@
+"""Settings of the HTTP side of the callback service: secrets, deadlines, limits, allowed networks."""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+
+from shared.settings import KafkaSettings
+
+__all__ = ["CallbackHttpSettings"]
+
+
+class CallbackHttpSettings(KafkaSettings):
+    """What sending callbacks needs. Limits of single origins come from the file of destinations."""
+
+    webhook_secrets: SecretStr = Field(
+        default=SecretStr(""),
+        description=(
+            "Signing secrets (whsec_ and base64), separated by spaces: every one signs, the first one first."
+        ),
+    )
+    callback_timeout_ms: int = Field(
+        default=30_000, ge=10, le=300_000, description="Deadline of one attempt, its answer included, in ms."
+    )
+    callback_connect_timeout_ms: int = Field(
+        default=5_000,
+        ge=10,
+        le=300_000,
+        description="Deadline for name lookup, connection and TLS handshake, in ms.",
+    )
+    callback_allow: str = Field(
+        default="",
+        description=(
+            "Networks that callbacks may reach although not public, comma-separated: 10.1.0.0/16,::1."
+        ),
+    )
+    callback_ports: str = Field(
+        default="", description="Ports that callbacks may go to, comma-separated; empty for all."
+    )
+    callback_proxy: SecretStr | None = Field(
+        default=None,
+        description="Forward proxy (http://host:port) for every callback; it then decides what is reachable.",
+    )
+    callback_ca_file: Path | None = Field(
+        default=None, description="Certificates (PEM) that receivers are trusted by besides the system's."
+    )
+    callback_concurrency: int = Field(
+        default=8, ge=1, le=1_000, description="Most calls to one origin at a time, and its connections."
+    )
+    callback_queue: int = Field(
+        default=32, ge=0, le=10_000, description="Most deliveries that wait for a call to one origin."
+    )
+    callback_queue_wait_ms: int = Field(
+        default=1_000, ge=0, le=30_000, description="Longest such wait before a delivery is put off, in ms."
+    )
+    callback_total_concurrency: int = Field(
+        default=256, ge=1, le=10_000, description="Most calls at a time, all origins together."
+    )
+    callback_rate: float = Field(
+        default=0.0, ge=0.0, description="Most calls a second to one origin; 0 for no limit."
+    )
+    breaker_failures: int = Field(
+        default=5, ge=1, le=1_000, description="Failures in a row after which a destination is left alone."
+    )
+    breaker_open_ms: int = Field(
+        default=5_000, ge=10, description="How long it is left alone the first time, in ms; then ever longer."
+    )
+    breaker_max_open_ms: int = Field(
+        default=60_000, ge=10, description="Longest time between two probes of such a destination, in ms."
+    )
+    destinations_file: Path | None = Field(
+        default=None, description="Settings of single origins, TOML or JSON: docs/callbacks.md shows one."
+    )

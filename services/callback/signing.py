@@ -1,0 +1,63 @@
+"""Standard Webhooks signatures: HMAC-SHA256 over `id.timestamp.body`, one for each secret."""
+
+import base64
+import binascii
+import hmac
+from dataclasses import dataclass, field
+from typing import Final
+
+__all__ = ["SecretError", "Signer", "parse_secrets"]
+
+PREFIX: Final = "whsec_"
+SHORTEST_BYTES: Final = 24
+LONGEST_BYTES: Final = 64
+"""The sizes that the specification allows."""
+
+
+class SecretError(ValueError):
+    """A signing secret is not one. The message never holds the secret."""
+
+
+def parse_secrets(text: str) -> tuple[bytes, ...]:
+    """The keys in `text`, which holds secrets separated by blanks, in their order.
+
+    Raises:
+        SecretError: one of them is not `whsec_` and base64 of 24 to 64 bytes, or there is none.
+    """
+    secrets = text.split()
+    if not secrets:
+        raise SecretError(
+            "no signing secret: set CONSUMA_WEBHOOK_SECRETS to whsec_ and base64 of 32 random bytes"
+        )
+    return tuple(_key(secret, number) for number, secret in enumerate(secrets, start=1))
+
+
+def _key(secret: str, number: int) -> bytes:
+    if not secret.startswith(PREFIX):
+        raise SecretError(f"signing secret {number} does not start with {PREFIX}")
+    try:
+        key = base64.b64decode(secret.removeprefix(PREFIX), validate=True)
+    except (binascii.Error, ValueError):
+        raise SecretError(f"signing secret {number} is not base64 after {PREFIX}") from None
+    if not SHORTEST_BYTES <= len(key) <= LONGEST_BYTES:
+        raise SecretError(
+            f"signing secret {number} has {len(key)} bytes; {SHORTEST_BYTES} to {LONGEST_BYTES} are allowed"
+        )
+    return key
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """Signs with every key; the first is the current one, the others are on their way out or in."""
+
+    keys: tuple[bytes, ...] = field(repr=False)
+
+    def headers(self, webhook_id: str, timestamp_s: int, body: bytes) -> dict[str, str]:
+        """The three headers by which a receiver recognises, dates and trusts a callback."""
+        signed = f"{webhook_id}.{timestamp_s}.".encode() + body
+        signatures = (base64.b64encode(hmac.digest(key, signed, "sha256")).decode() for key in self.keys)
+        return {
+            "webhook-id": webhook_id,
+            "webhook-timestamp": str(timestamp_s),
+            "webhook-signature": " ".join(f"v1,{signature}" for signature in signatures),
+        }
