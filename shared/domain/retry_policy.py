@@ -2,6 +2,7 @@
 
 What can heal is retried on a fixed ladder with a little added jitter. Added, never multiplied: a tier of
 equal delays stays first in, first out, and a record is never early. What cannot heal is given up at once.
+What could not even be attempted (the destination is busy, or known to be down) waits on a ladder of its own.
 """
 
 from collections.abc import Mapping
@@ -10,7 +11,9 @@ from enum import StrEnum
 from typing import Final
 
 __all__ = [
+    "DEFAULT_DEFERRALS_MS",
     "DEFAULT_LADDER_MS",
+    "DeferralPolicy",
     "ErrorClass",
     "GiveUp",
     "GiveUpReason",
@@ -19,6 +22,7 @@ __all__ = [
     "Verdict",
     "classify_status",
     "decide_retry",
+    "deferral_ms",
 ]
 
 
@@ -51,6 +55,7 @@ class GiveUpReason(StrEnum):
     FORBIDDEN = "forbidden"
     ABORTED = "aborted_by_receiver"
     DISABLED = "destination_disabled"
+    UNAVAILABLE = "destination_unavailable"
 
 
 _TERMINAL: Final[Mapping[ErrorClass, GiveUpReason]] = {
@@ -63,6 +68,10 @@ _TERMINAL: Final[Mapping[ErrorClass, GiveUpReason]] = {
 
 DEFAULT_LADDER_MS: Final = (1_000, 5_000, 30_000, 120_000, 600_000, 3_600_000)
 """Delays before the second and later attempts: one rung for each retry tier."""
+
+DEFAULT_DEFERRALS_MS: Final = (1_000, 1_000, 5_000, 5_000, 5_000, 30_000, 30_000, 30_000, 120_000)
+"""Waits of what could not be attempted: about a third of the time waited so far, so that a busy destination
+is asked again soon while its backlog is short, and a long backlog costs little."""
 
 JITTER_SHARE: Final = 0.1
 JITTER_CAP_MS: Final = 5_000
@@ -96,6 +105,19 @@ class RetryPolicy:
     def _longest_wait_ms(self, delay_ms: int) -> int:
         longest_ms = max(delay_ms, self.retry_after_cap_ms)
         return longest_ms + _jitter_ms(longest_ms, 1.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeferralPolicy:
+    """Waits in ms between tries to attempt a delivery; the last is repeated until `limit_ms` have passed."""
+
+    ladder_ms: tuple[int, ...] = DEFAULT_DEFERRALS_MS
+    limit_ms: int = 24 * 3_600_000
+
+    def worst_case_ms(self) -> int:
+        """Longest time that one attempt can be put off."""
+        longest_ms = max(self.ladder_ms)
+        return self.limit_ms + longest_ms + _jitter_ms(longest_ms, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +157,16 @@ def decide_retry(
     if retry_after_ms is not None:
         delay_ms = max(delay_ms, min(retry_after_ms, policy.retry_after_cap_ms))
     return Retry(now_ms + delay_ms + _jitter_ms(delay_ms, jitter))
+
+
+def deferral_ms(policy: DeferralPolicy, deferrals: int, asked_ms: int, jitter: float) -> int:
+    """How long to wait after `deferrals` earlier ones; the destination asks for `asked_ms` at least.
+
+    What is asked for is cut at the longest wait of the ladder.
+    """
+    step_ms = policy.ladder_ms[min(deferrals, len(policy.ladder_ms) - 1)]
+    delay_ms = max(step_ms, min(asked_ms, max(policy.ladder_ms)))
+    return delay_ms + _jitter_ms(delay_ms, jitter)
 
 
 def classify_status(status: int) -> ErrorClass | None:

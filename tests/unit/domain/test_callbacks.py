@@ -6,23 +6,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.domain.callbacks import (
-    ATTEMPTS_KEPT,
     EMPTY_CALLBACK,
-    Abandon,
+    CallbackDeadLettered,
     CallbackDiscarded,
     CallbackEvent,
     CallbackReplayed,
     CallbackState,
     CallbackStatus,
-    Delivered,
     Delivery,
     FailedAttempt,
-    Refusal,
     SuccessfulAttempt,
+    evolve,
+)
+from shared.domain.delivering import (
+    ATTEMPTS_KEPT,
+    Abandon,
+    Delivered,
+    Refusal,
     TryAgain,
     decide_attempt,
     decide_delivery,
-    evolve,
 )
 from shared.domain.retry_policy import ErrorClass, RetryPolicy
 from shared.domain.types import JsonText, Mode, RequestId, facts_of
@@ -62,6 +65,7 @@ def test_a_failing_delivery_climbs_and_becomes_a_dead_letter() -> None:
     assert [first.postponed.not_before_ms, second.postponed.not_before_ms] == [110, 120]
     assert [summary.attempt for summary in last.letter.delivery.history] == [1, 2, 3]
     assert last.letter.delivery.first_failed_at_ms == 100
+    assert isinstance(last.facts[1], CallbackDeadLettered)
     assert last.facts[1].attempts == 3
 
 
