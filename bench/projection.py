@@ -1,4 +1,4 @@
-"""How many events a second the projection takes: python bench/projection.py --mysql URL [--kafka ADDRESS].
+"""How many events a second the projection takes: python -m bench.projection --mysql URL [--kafka ADDRESS].
 
 Every request has three events: submitted, succeeded, delivered. They meet in one batch when the projector
 keeps up, and lie far apart when it catches up topic by topic; both are measured on the writer alone, in
@@ -15,11 +15,11 @@ from dataclasses import dataclass
 
 import pymysql
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient
 from msgspec import Raw
 from pydantic import SecretStr
 from sqlalchemy.engine import URL, make_url
 
+from bench.topics import delete_topics
 from services.projector.handlers import Projector
 from services.projector.settings import ProjectorSettings
 from shared.db.batches import Batch, Move
@@ -191,17 +191,6 @@ def count_events(settings: ProjectorSettings) -> int:
         cursor.execute("SELECT SUM(next_offset) FROM projection_offsets")
         row = cursor.fetchone()
         return int(row[0] or 0) if row else 0
-
-
-async def delete_topics(settings: ProjectorSettings) -> None:
-    """Leave the broker as it was."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka)
-    await admin.start()
-    try:
-        own = [name for name in await admin.list_topics() if name.startswith(settings.topic_prefix)]
-        await admin.delete_topics(own)
-    finally:
-        await admin.close()
 
 
 class own_database:  # noqa: N801 - reads as a verb
