@@ -7,7 +7,7 @@ import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from services.ingest import problems
@@ -17,6 +17,9 @@ from shared.db.errors import DatabaseAwayError, FilterTooBroadError, InvalidCurs
 __all__ = ["install_handlers"]
 
 log = structlog.get_logger()
+
+CALLER_GONE: Final = 499
+"""For the log and the metrics only: nobody is left to be told."""
 
 _UNMATCHED: Final[dict[int, type[Problem]]] = {404: problems.NotFound, 405: problems.MethodNotAllowed}
 
@@ -33,6 +36,7 @@ def install_handlers(app: FastAPI) -> None:
     for kind, translate in handlers.items():
         app.add_exception_handler(kind, _handler(translate))
     app.add_exception_handler(HTTPException, _unmatched)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _handler(_fault))
 
 
@@ -79,3 +83,7 @@ async def _unmatched(request: Request, error: Exception) -> Response:
     response = kind(f"{request.method} {request.url.path} is not part of this API; see /docs").response()
     response.headers.update(error.headers or {})
     return response
+
+
+async def _gone(_: Request, __: Exception) -> Response:
+    return Response(status_code=CALLER_GONE)

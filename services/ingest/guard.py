@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from typing import Final
 
 import structlog
-from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.ingest import metrics
@@ -54,8 +53,6 @@ class Guard:
         if problem is None:
             try:
                 await self._app(call.scope, receive, call.send)
-            except ClientDisconnect:
-                return  # nobody is left to be told; the account shows status 0
             except Exception:
                 log.exception("http.failed", method=call.scope["method"], path=call.scope["path"])
                 if not call.answered:
@@ -64,9 +61,11 @@ class Guard:
             await problem.response()(call.scope, receive, call.send)
 
     def _refusal(self, scope: Scope) -> Problem | None:
+        if scope["path"].startswith("/health/"):
+            return None  # whoever watches the process calls by address, and must not take load for death
         if self._in_work > self._most:
             return Overloaded(f"{self._most} HTTP requests are in work; nothing was accepted")
-        if self._hosts is not None and not scope["path"].startswith("/health/"):
+        if self._hosts is not None:
             host = _host_of(scope["headers"])
             if host not in self._hosts:
                 return ForbiddenHost(

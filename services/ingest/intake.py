@@ -1,6 +1,8 @@
 """From an HTTP request to a checked submission: media type, size, JSON, fields, and the operation's input."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Final
 
@@ -13,6 +15,7 @@ from services.ingest.problems import (
     InvalidInput,
     InvalidRequest,
     MalformedJson,
+    Overloaded,
     Problem,
     UnknownOperation,
     UnsupportedMediaType,
@@ -83,24 +86,47 @@ class Wanted:
 
 
 class Intake:
-    """Reads and checks the bodies of submissions."""
+    """Reads and checks the bodies of submissions, which together take a bounded part of the memory."""
 
     def __init__(self, settings: IngestSettings, registry: Registry) -> None:
         self._limit = settings.body_limit_bytes
         self._timeout_s = settings.body_timeout_s
+        self._room = settings.body_memory_bytes
         self._registry = registry
 
-    async def read(self, request: Request, mode: Mode) -> Wanted:
-        """The submission in `request`.
+    @asynccontextmanager
+    async def wanted(self, request: Request, mode: Mode) -> AsyncIterator[Wanted]:
+        """The submission in `request`; its bytes are accounted for until the end of the block.
 
         Raises:
-            Problem: it is not one.
+            Problem: it is not one, or there is no room for it.
         """
         _check_media_type(request)
-        body = await self._read_body(request)
+        held = _Body(self)
+        try:
+            yield await self._read(request, mode, held)
+        finally:
+            self._room += held.size
+
+    async def _read(self, request: Request, mode: Mode, held: "_Body") -> Wanted:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                body = await _collect(request, self._limit, held)
+        except TimeoutError:
+            raise BodyTimeout(f"the body was not there after {self._timeout_s:g} s") from None
         if len(body) <= INLINE_BYTES:
             return self.check(body, mode)
         return await asyncio.to_thread(self.check, body, mode)
+
+    def take_room(self, size: int) -> None:
+        """Account for `size` more bytes.
+
+        Raises:
+            Overloaded: there is no room for them.
+        """
+        if size > self._room:
+            raise Overloaded("the bodies in work fill the memory set aside for them; nothing was accepted")
+        self._room -= size
 
     def check(self, body: bytes, mode: Mode) -> Wanted:
         """The submission in `body`.
@@ -131,29 +157,46 @@ class Intake:
             problem = f"operation {data.operation} allows at most {longest_s:g} seconds"
             raise InvalidRequest(f"timeout: {problem}", [("timeout", problem)])
 
-    async def _read_body(self, request: Request) -> bytes:
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                return await _collect(request, self._limit)
-        except TimeoutError:
-            raise BodyTimeout(f"the body was not there after {self._timeout_s:g} s") from None
+
+class _Body:
+    """Bytes of one body, as far as they are kept."""
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+        self._chunks: list[bytes] = []
+        self.size = 0
+
+    def keep(self, chunk: bytes) -> None:
+        """Add `chunk`.
+
+        Raises:
+            Overloaded: there is no room for it.
+        """
+        self._intake.take_room(len(chunk))
+        self.size += len(chunk)
+        self._chunks.append(chunk)
+
+    def whole(self) -> bytes:
+        """All of it; the parts are let go."""
+        body = b"".join(self._chunks)
+        self._chunks.clear()
+        return body
 
 
-async def _collect(request: Request, limit: int) -> bytes:
+async def _collect(request: Request, limit: int, held: _Body) -> bytes:
     declared = request.headers.get("content-length", "")
     excess = declared.isdigit() and int(declared) > DISCARDED_BYTES
-    chunks: list[bytes] = []
     size = 0
     if not excess:
         async for chunk in request.stream():
             size += len(chunk)
             if size <= limit:
-                chunks.append(chunk)
+                held.keep(chunk)
             elif size > DISCARDED_BYTES:
                 break
     if excess or size > limit:
         raise BodyTooLarge(f"a body may have at most {limit} bytes")
-    return b"".join(chunks)
+    return held.whole()
 
 
 def _check_media_type(request: Request) -> None:

@@ -24,6 +24,7 @@ from services.ingest.openapi import answers
 from services.ingest.problems import InvalidRequest
 from services.ingest.settings import IngestSettings
 from services.ingest.visibility import Visibility
+from services.ingest.waiting import while_connected
 from shared.db.filters import MAX_LIMIT, RequestFilter
 from shared.db.views import RequestPage, StatusCount
 from shared.domain.callbacks import CallbackStatus
@@ -120,6 +121,7 @@ class QueryHandlers:
                 {200: (RequestAnswer, "The request as far as it has come.")},
                 problems.InvalidRequest,
                 problems.RequestNotFound,
+                problems.Overloaded,
                 problems.LogUnavailable,
                 problems.DatabaseUnavailable,
                 problems.NotVisibleYet,
@@ -149,7 +151,8 @@ class QueryHandlers:
     ) -> Response:
         """What was asked, what came of it, and every step. Never 404 for what has been accepted."""
         request.scope[REQUEST_ID] = request_id
-        detail = await self._visibility.detail(request_id, min(wait, self._max_wait_s))
+        look = self._visibility.detail(request_id, min(wait, self._max_wait_s))
+        detail = await (while_connected(request, look) if wait > 0 else look)
         return json_response(request_answer(detail))
 
     async def stats(

@@ -1,7 +1,6 @@
 """Ingest's side of the log: bounded appends, and where the request topics end."""
 
 import asyncio
-import time
 from collections.abc import Mapping
 from typing import Final
 
@@ -36,7 +35,6 @@ class RequestLog:
             topic_name(settings, topic) for topic in (Topic.REQUESTS, Topic.REQUESTS_SYNC)
         )
         self._ends: EndOffsets | None = None
-        self._asking = asyncio.Lock()
         self._sends = 0
         self._connected = False
 
@@ -98,13 +96,10 @@ class RequestLog:
         Raises:
             LogUnavailable: the broker does not tell.
         """
-        started = time.monotonic()
+        if self._ends is None:
+            raise LogUnavailable("Kafka is not connected, so it cannot be told what was accepted")
         try:
-            async with asyncio.timeout(timeout_s), self._asking:
-                if self._ends is None:
-                    raise LogUnavailable("Kafka is not connected, so it cannot be told what was accepted")
-                left_s = max(0.05, timeout_s - (time.monotonic() - started))
-                return await self._ends.of(self._topics, left_s)
+            return await self._ends.of(self._topics, timeout_s)
         except (KafkaError, TimeoutError) as error:
             log.warning("request_log.ends_unknown", error=repr(error))
             raise LogUnavailable("Kafka does not answer, so it cannot be told what was accepted") from error

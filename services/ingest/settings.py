@@ -28,6 +28,11 @@ class IngestSettings(ServiceSettings, DatabaseSettings):
     )
 
     body_limit_bytes: int = Field(default=MIB, ge=1_024, le=MIB, description="Longest request body, bytes.")
+    body_memory_bytes: int = Field(
+        default=128 * MIB,
+        ge=MIB,
+        description="Bytes of all bodies being read or on their way into the log; beyond it 503.",
+    )
     body_timeout_s: float = Field(
         default=30.0, gt=0, description="Longest time that a caller takes to send a body, in s."
     )
@@ -46,6 +51,9 @@ class IngestSettings(ServiceSettings, DatabaseSettings):
     max_waiting: int = Field(
         default=2_000, ge=1, description="Callers waiting for outcomes at a time; beyond it 503."
     )
+    max_polling: int = Field(
+        default=200, ge=1, description="Callers of `?wait` at a time, who ask the database again and again."
+    )
     max_sends: int = Field(
         default=1_000, ge=1, description="Submissions waiting for the log's acknowledgement; beyond it 503."
     )
@@ -58,7 +66,7 @@ class IngestSettings(ServiceSettings, DatabaseSettings):
         default=300, ge=10, description="Deadline of looking a repeated submission up, in ms."
     )
     visibility_wait_ms: int = Field(
-        default=2_000, ge=0, description="Longest wait for the projection before an id is called unknown, ms."
+        default=1_900, ge=0, description="Longest wait for the projection before an id is called unknown, ms."
     )
     recent_submissions: int = Field(
         default=20_000, ge=0, description="Submissions with an Idempotency-Key that an instance remembers."

@@ -1,6 +1,7 @@
 """`POST /v1/requests/sync`, `POST /v1/requests/async` and `DELETE /v1/requests/{id}`."""
 
 import re
+from contextlib import ExitStack
 from typing import Any, Final
 
 from fastapi import APIRouter
@@ -18,13 +19,14 @@ from services.ingest.answers import (
 )
 from services.ingest.guard import REQUEST_ID
 from services.ingest.idempotency import HEADER, REPLAYED_HEADER, request_id_of
-from services.ingest.intake import AsyncBody, Intake, SyncBody, Wanted
+from services.ingest.intake import AsyncBody, Intake, SyncBody
 from services.ingest.openapi import answers, json_body, response_headers
 from services.ingest.problems import AlreadyFinished, Problem
-from services.ingest.replies import Replies
+from services.ingest.replies import PendingReply, Replies
 from services.ingest.settings import IngestSettings
 from services.ingest.submitting import Accepted, Submitter, new_origin
 from services.ingest.visibility import FINISHED, Visibility
+from services.ingest.waiting import while_connected
 from shared.db.errors import DatabaseAwayError
 from shared.db.views import RequestDetail
 from shared.domain.types import Mode, RequestId
@@ -137,29 +139,25 @@ class SubmissionHandlers:
         """Compute `operation` on `input` and wait for the outcome."""
         keyed_id = request_id_of(request, ANONYMOUS)
         wait_s, chosen = self._wait_of(request)
-        wanted = await self._intake.read(request, Mode.SYNC)
-        seen = await self._submitter.seen(keyed_id, wanted)
-        if seen is not None:
-            return await self._repeat_sync(request, wanted, seen, wait_s)
-        with self._replies.expect() as pending:
-            accepted = await self._submitter.submit(
-                keyed_id, wanted, new_origin(_traceparent(request)), pending.reply_to
-            )
+        with ExitStack() as expectation:
+            accepted, pending = await self._accept_sync(request, keyed_id, expectation)
             request.scope[REQUEST_ID] = accepted.request_id
-            outcome = await pending.outcome(wait_s)
+            if pending is None:
+                return await self._repeat_sync(request, accepted, wait_s, chosen)
+            outcome = await while_connected(request, pending.outcome(wait_s))
         if outcome is None:
-            return _accepted(wanted, accepted, chosen)
+            return _accepted(accepted, chosen)
         return json_response(outcome_answer(outcome), headers=chosen)
 
     async def submit_async(self, request: Request) -> Response:
         """Accept `operation` on `input`; the outcome goes to `callback_url`, and can be asked for."""
         keyed_id = request_id_of(request, ANONYMOUS)
-        wanted = await self._intake.read(request, Mode.ASYNC)
-        accepted = await self._submitter.seen(keyed_id, wanted)
-        if accepted is None:
-            accepted = await self._submitter.submit(keyed_id, wanted, new_origin(_traceparent(request)))
+        async with self._intake.wanted(request, Mode.ASYNC) as wanted:
+            accepted = await self._submitter.seen(keyed_id, wanted)
+            if accepted is None:
+                accepted = await self._submitter.submit(keyed_id, wanted, new_origin(_traceparent(request)))
         request.scope[REQUEST_ID] = accepted.request_id
-        return _accepted(wanted, accepted, {})
+        return _accepted(accepted, {})
 
     async def cancel(self, request: Request, request_id: str) -> Response:
         """Have the request stopped; it ends `failed` with code `cancelled` unless its outcome comes first."""
@@ -172,13 +170,29 @@ class SubmissionHandlers:
         answer = CancelAnswer(id=view.id, status=view.status, cancel_requested_at=format_time(origin.now_ms))
         return json_response(answer, 202, {"Location": _location(RequestId(view.id))})
 
-    async def _repeat_sync(self, request: Request, wanted: Wanted, seen: Accepted, wait_s: float) -> Response:
+    async def _accept_sync(
+        self, request: Request, keyed_id: RequestId | None, expectation: ExitStack
+    ) -> tuple[Accepted, PendingReply | None]:
+        """Append the request, with a reply expected before it is sent; None when it was seen before.
+
+        The body is let go with the end of this call: many may wait for long.
+        """
+        async with self._intake.wanted(request, Mode.SYNC) as wanted:
+            seen = await self._submitter.seen(keyed_id, wanted)
+            if seen is not None:
+                return seen, None
+            pending = expectation.enter_context(self._replies.expect())
+            origin = new_origin(_traceparent(request))
+            return await self._submitter.submit(keyed_id, wanted, origin, pending.reply_to), pending
+
+    async def _repeat_sync(
+        self, request: Request, seen: Accepted, wait_s: float, headers: dict[str, str]
+    ) -> Response:
         """The answer of an earlier call: its outcome, when the read side has it in time."""
-        request.scope[REQUEST_ID] = seen.request_id
-        detail = await self._finished(seen.request_id, wait_s)
+        detail = await while_connected(request, self._finished(seen.request_id, wait_s))
         if detail is None:
-            return _accepted(wanted, seen, {})
-        return json_response(outcome_of_detail(detail), headers={REPLAYED_HEADER: "true"})
+            return _accepted(seen, headers)
+        return json_response(outcome_of_detail(detail), headers={REPLAYED_HEADER: "true", **headers})
 
     async def _finished(self, request_id: RequestId, wait_s: float) -> RequestDetail | None:
         try:
@@ -204,15 +218,15 @@ _HEADERS: Final = response_headers(
 )
 
 
-def _accepted(wanted: Wanted, accepted: Accepted, headers: dict[str, str]) -> Response:
+def _accepted(accepted: Accepted, headers: dict[str, str]) -> Response:
     at_ms = accepted.accepted_at_ms
     answer = AcceptedAnswer(
         id=accepted.request_id,
         status="accepted",
-        mode=wanted.mode,
-        operation=wanted.data.operation,
+        mode=accepted.mode,
+        operation=accepted.operation,
         accepted_at=None if at_ms is None else format_time(at_ms),
-        client_reference=wanted.data.client_reference,
+        client_reference=accepted.client_reference,
     )
     replayed = {REPLAYED_HEADER: "true"} if accepted.replayed else {}
     return json_response(answer, 202, {"Location": _location(accepted.request_id), **replayed, **headers})

@@ -34,12 +34,15 @@ Lookup = Callable[[str], Awaitable[RequestView | None]]
 """Finds a request in the read side; raises DatabaseAwayError when that does not answer."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """A request that is in the log, now or since an earlier call with the same key."""
+    """A request that is in the log, now or since an earlier call with the same key; without its body."""
 
     request_id: RequestId
     accepted_at_ms: int | None
+    mode: Mode
+    operation: str
+    client_reference: str | None
     replayed: bool = False
 
 
@@ -64,7 +67,7 @@ class Submitter:
         if known is None:
             return None
         check_same(known, wanted.mode, wanted.digest)
-        return Accepted(keyed_id, known.accepted_at_ms, replayed=True)
+        return _accepted(keyed_id, known.accepted_at_ms, wanted, replayed=True)
 
     async def submit(
         self, keyed_id: RequestId | None, wanted: Wanted, origin: Origin, reply_to: ReplyTo | None = None
@@ -85,7 +88,7 @@ class Submitter:
         metrics.SUBMITTED.labels(*labels, "accepted").inc()
         if keyed_id is not None:
             self._recent.remember(keyed_id, Remembered(wanted.mode, wanted.digest, position.timestamp_ms))
-        return Accepted(request_id, position.timestamp_ms)
+        return _accepted(request_id, position.timestamp_ms, wanted)
 
     async def cancel(self, view: RequestView, origin: Origin) -> None:
         """Append that somebody wants `view` stopped.
@@ -114,6 +117,19 @@ class Submitter:
         if view is None or view.digest is None:
             return None
         return Remembered(view.mode, view.digest, view.accepted_at_ms)
+
+
+def _accepted(
+    request_id: RequestId, accepted_at_ms: int | None, wanted: Wanted, *, replayed: bool = False
+) -> Accepted:
+    return Accepted(
+        request_id=request_id,
+        accepted_at_ms=accepted_at_ms,
+        mode=wanted.mode,
+        operation=wanted.data.operation,
+        client_reference=wanted.data.client_reference,
+        replayed=replayed,
+    )
 
 
 def new_origin(traceparent: str | None) -> Origin:

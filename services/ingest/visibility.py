@@ -7,9 +7,10 @@ log's end as of the question.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final, Protocol, TypeVar
 
-from services.ingest.problems import NotVisibleYet, RequestNotFound
+from services.ingest.problems import NotVisibleYet, Overloaded, RequestNotFound
 from services.ingest.settings import IngestSettings
 from shared.db.views import RequestDetail, RequestView
 from shared.domain.identity import canonical_uuid
@@ -49,6 +50,8 @@ class Visibility:
 
     def __init__(self, settings: IngestSettings, read_side: ReadSide, ends: Ends) -> None:
         self._wait_s = settings.visibility_wait_ms / 1000
+        self._most_polling = settings.max_polling
+        self._polling = 0
         self._read_side = read_side
         self._ends = ends
 
@@ -57,6 +60,7 @@ class Visibility:
 
         Raises:
             RequestNotFound: nothing was accepted under this id.
+            Overloaded: too many callers wait for outcomes already.
             NotVisibleYet, LogUnavailable: whether it exists cannot be told now.
             DatabaseAwayError: the database does not answer.
         """
@@ -70,34 +74,49 @@ class Visibility:
         return await self._find(_id_of(request_id), self._read_side.request)
 
     async def _find(self, request_id: RequestId, look: Callable[[str], Awaitable[T | None]]) -> T:
-        found = await look(request_id)
-        if found is None:
-            await self._until_caught_up()
-            found = await look(request_id)
+        try:
+            async with asyncio.timeout(self._wait_s):
+                found = await look(request_id)
+                if found is None:
+                    await self._until_caught_up()
+                    found = await look(request_id)
+        except TimeoutError:
+            raise NotVisibleYet(
+                f"the read side has not caught up within {self._wait_s:g} s; ask again"
+            ) from None
         if found is None:
             raise RequestNotFound(f"no request {request_id} has been accepted")
         return found
 
     async def _until_caught_up(self) -> None:
-        deadline = time.monotonic() + self._wait_s
-        ends = await self._ends(self._wait_s)
+        """Return when the read side has seen all that was accepted before; the caller has the deadline."""
+        ends = await self._ends(self._wait_s / 2)
         for pause_s in _polls():
             positions = await self._read_side.projection_positions()
             if all(positions.get(partition, 0) >= end for partition, end in ends.items()):
                 return
-            if time.monotonic() + pause_s > deadline:
-                raise NotVisibleYet(f"the read side has not caught up within {self._wait_s:g} s; ask again")
             await asyncio.sleep(pause_s)
 
     async def _until_finished(self, request_id: RequestId, wait_s: float) -> None:
         deadline = time.monotonic() + wait_s
-        await self._find(request_id, self._read_side.request)
-        for pause_s in _polls():
-            view = await self._read_side.request(request_id)
-            left_s = deadline - time.monotonic()
-            if (view is not None and view.status in FINISHED) or left_s <= 0:
-                return
-            await asyncio.sleep(min(pause_s, left_s))
+        view: RequestView | None = await self._find(request_id, self._read_side.request)
+        with self._poller():
+            for pause_s in _polls():
+                left_s = deadline - time.monotonic()
+                if (view is not None and view.status in FINISHED) or left_s <= 0:
+                    return
+                await asyncio.sleep(min(pause_s, left_s))
+                view = await self._read_side.request(request_id)
+
+    @contextmanager
+    def _poller(self) -> Iterator[None]:
+        if self._polling >= self._most_polling:
+            raise Overloaded(f"{self._polling} callers wait for outcomes; ask without `wait`")
+        self._polling += 1
+        try:
+            yield
+        finally:
+            self._polling -= 1
 
 
 def _polls() -> Iterator[float]:

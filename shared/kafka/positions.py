@@ -19,7 +19,6 @@ __all__ = ["EndOffsets", "committed_offsets"]
 ADMIN_TIMEOUT_S: Final = 10.0
 REQUEST_TIMEOUT_MS: Final = 5_000
 CLOSE_TIMEOUT_S: Final = 5.0
-CACHED_S: Final = 0.05
 
 
 async def committed_offsets(
@@ -64,7 +63,11 @@ async def _fetch(
 
 
 class EndOffsets:
-    """Where logs end, for read-your-writes. Answers are at most `CACHED_S` old.
+    """Where logs end, for read-your-writes. An answer is never older than its question.
+
+    Whoever asks while an answer is under way waits for the next one, which all of them share: what was
+    acknowledged before the question lies before the answer, and the broker is asked one thing at a time.
+    Counts what open transactions hold back from readers, since that has been acknowledged too.
 
     Uses a client without an assignment: on one that polls, the question waits behind the fetch.
     """
@@ -73,10 +76,11 @@ class EndOffsets:
         self._numbers = range(settings.partitions)
         self._client = AIOKafkaConsumer(
             bootstrap_servers=settings.kafka,
-            isolation_level="read_committed",
+            isolation_level="read_uncommitted",  # nothing is read with it
             request_timeout_ms=REQUEST_TIMEOUT_MS,
         )
-        self._cache: tuple[float, frozenset[str], dict[Partition, int]] = (0.0, frozenset(), {})
+        self._asking = asyncio.Lock()
+        self._answers: dict[frozenset[str], tuple[float, Mapping[Partition, int]]] = {}
 
     async def start(self) -> None:
         """Connect."""
@@ -92,12 +96,16 @@ class EndOffsets:
         Raises:
             KafkaError, TimeoutError: the broker did not answer within `timeout_s`.
         """
-        asked_at, cached_topics, cached = self._cache
-        if cached_topics == topics and time.monotonic() - asked_at < CACHED_S:
-            return cached
-        async with asyncio.timeout(timeout_s):
-            sources = [TopicPartition(topic, number) for topic in topics for number in self._numbers]
-            ends = await self._client.end_offsets(sources)
-        found = {Partition(source.topic, source.partition): offset for source, offset in ends.items()}
-        self._cache = (time.monotonic(), topics, found)
-        return found
+        called_at = time.monotonic()
+        async with asyncio.timeout(timeout_s), self._asking:
+            asked_at, ends = self._answers.get(topics, (0.0, {}))
+            if asked_at <= called_at:
+                asked_at = time.monotonic()
+                ends = await self._ask(topics)
+                self._answers[topics] = (asked_at, ends)
+            return ends
+
+    async def _ask(self, topics: frozenset[str]) -> Mapping[Partition, int]:
+        sources = [TopicPartition(topic, number) for topic in topics for number in self._numbers]
+        ends = await self._client.end_offsets(sources)
+        return {Partition(source.topic, source.partition): offset for source, offset in ends.items()}

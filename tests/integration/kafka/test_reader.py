@@ -4,13 +4,14 @@ import asyncio
 import time
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from shared.kafka.positions import EndOffsets
 from shared.kafka.reader import Follower, read_tail
 from shared.kafka.records import Partition
 from shared.kafka.topics import Topic, topic_name
 from shared.settings import ServiceSettings
-from tests.integration.kafka.support import feed, report, until
+from tests.integration.kafka.support import feed, plain_producer, report, until
 
 pytestmark = pytest.mark.kafka
 
@@ -61,17 +62,39 @@ async def test_a_follower_from_the_start_knows_when_it_has_caught_up(settings: S
     assert found == 700
 
 
-async def test_end_offsets_are_fresh_within_their_cache(settings: ServiceSettings) -> None:
+async def test_end_offsets_hold_whatever_was_acknowledged_before_the_question(
+    settings: ServiceSettings,
+) -> None:
+    """Answers are shared, but never with somebody who asked later: that could hide an accepted request."""
     name = topic_name(settings, Topic.REQUESTS)
     ends = EndOffsets(settings)
     await ends.start()
     try:
         assert sum((await ends.of(frozenset({name}), 5.0)).values()) == 0
-        await feed(settings, [b"x"] * 7, topic=Topic.REQUESTS, partition=2)
+        async with plain_producer(settings) as producer:
+            for number in range(1, 51):
+                asked_before = asyncio.create_task(ends.of(frozenset({name}), 5.0))
+                await producer.send_and_wait(name, value=b"x", partition=2)
+                found = await asyncio.gather(*(ends.of(frozenset({name}), 5.0) for _ in range(5)))
+                assert [each[Partition(name, 2)] for each in found] == [number] * 5
+                await asked_before
+    finally:
+        await ends.stop()
 
-        async def seen() -> bool:
-            return (await ends.of(frozenset({name}), 5.0))[Partition(name, 2)] == 7
 
-        await until(seen)
+async def test_end_offsets_count_what_an_open_transaction_holds_back(settings: ServiceSettings) -> None:
+    name = topic_name(settings, Topic.REQUESTS)
+    ends = EndOffsets(settings)
+    await ends.start()
+    try:
+        async with AIOKafkaProducer(
+            bootstrap_servers=settings.kafka,
+            transactional_id=f"{settings.topic_prefix}tx",
+            transaction_timeout_ms=10_000,
+        ) as producer:
+            await producer.begin_transaction()
+            await producer.send_and_wait(name, value=b"x", partition=2)
+            assert (await ends.of(frozenset({name}), 5.0))[Partition(name, 2)] == 1
+            await producer.abort_transaction()
     finally:
         await ends.stop()
