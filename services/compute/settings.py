@@ -30,6 +30,9 @@ class ComputeSettings(ServiceSettings):
     replies_in_flight: int = Field(
         default=1_000, ge=1, description="Replies being sent at a time; beyond it a reply is dropped."
     )
+    cancellations: int = Field(
+        default=10_000, ge=1, description="Latest cancellations that are remembered, and read at the start."
+    )
     recent_requests: int = Field(
         default=10_000, ge=0, description="Finished requests remembered, so that a repeat is not computed."
     )

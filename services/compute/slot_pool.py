@@ -1,10 +1,9 @@
 """The slots of one consumer, with started spares, so that a death costs the next request no start."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from types import TracebackType
 from typing import Final
 
 import structlog
@@ -16,7 +15,7 @@ from services.compute.slot_queue import SlotQueue
 from shared.domain.types import Mode
 from shared.kafka.backoff import backoff_s
 
-__all__ = ["SlotPool", "SlotPoolSettings"]
+__all__ = ["SlotPool", "SlotPoolSettings", "Turn"]
 
 log = structlog.get_logger()
 
@@ -45,13 +44,40 @@ class SlotPoolSettings:
         return max(1, self.slots // 2) if self.reserved is None else self.reserved
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Waiter:
-    """Somebody who wants a slot, and where it is handed over."""
+class Turn:
+    """A place in the queue for a slot, and then the slot: held while this is entered.
 
-    mode: Mode
-    operation: str
-    slot: asyncio.Future[Slot]
+    The caller bounds how many wait; `SlotQueue` says who is next.
+    """
+
+    __slots__ = ("_pool", "granted", "mode", "operation")
+
+    def __init__(self, pool: "SlotPool", mode: Mode, operation: str) -> None:
+        self.mode = mode
+        self.operation = operation
+        self.granted: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
+        self._pool = pool
+
+    def refuse(self, error: Exception) -> None:
+        """End the wait with `error`; without effect on who has a slot."""
+        if not self.granted.done():
+            self.granted.set_exception(error)
+
+    async def __aenter__(self) -> Slot:
+        self._pool.queue(self)
+        try:
+            return await self.granted
+        except BaseException:
+            self._pool.give_up(self)
+            raise
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._pool.give_back(self)
 
 
 class SlotPool:
@@ -62,7 +88,7 @@ class SlotPool:
 
     def __init__(self, settings: SlotPoolSettings) -> None:
         self._settings = settings
-        self._queue: SlotQueue[_Waiter] = SlotQueue(settings.slots, settings.sync_share())
+        self._queue: SlotQueue[Turn] = SlotQueue(settings.slots, settings.sync_share())
         self._alive: set[Slot] = set()
         self._free: list[Slot] = []
         self._short = asyncio.Event()
@@ -110,21 +136,36 @@ class SlotPool:
                 if ended is not None and ended.done() and not ended.cancelled():
                     ended.exception()  # `watch` is who tells of it
 
-    @asynccontextmanager
-    async def acquire(self, mode: Mode, operation: str) -> AsyncIterator[Slot]:
-        """Wait for a slot and hold it. `SlotQueue` says who is next; the caller bounds how many wait."""
-        waiter = _Waiter(mode, operation, asyncio.get_running_loop().create_future())
-        self._queue.add(waiter, mode, operation)
+    def acquire(self, mode: Mode, operation: str) -> Turn:
+        """A turn at a slot, to be entered."""
+        return Turn(self, mode, operation)
+
+    def queue(self, turn: Turn) -> None:
+        """Have `turn` wait for a slot."""
+        self._queue.add(turn, turn.mode, turn.operation)
         self._hand_out()
-        try:
-            slot = await waiter.slot
-        except asyncio.CancelledError:
-            self._give_up(waiter)
-            raise
-        try:
-            yield slot
-        finally:
-            self._give_back(slot, waiter)
+
+    def give_up(self, turn: Turn) -> None:
+        """The wait of `turn` has ended with an error; it may have been given a slot on the way."""
+        if turn.granted.cancelled() or turn.granted.exception() is not None:
+            self._queue.remove(turn, turn.mode, turn.operation)
+        else:
+            self.give_back(turn)
+
+    def give_back(self, turn: Turn) -> None:
+        """`turn` needs its slot no more."""
+        slot = turn.granted.result()
+        self._queue.release(turn.mode, turn.operation)
+        if slot.usable:
+            self._free.append(slot)
+        else:
+            slot.retire()
+        self._hand_out()
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a slot that works."""
+        return bool(self._alive)
 
     @property
     def running(self) -> int:
@@ -136,30 +177,16 @@ class SlotPool:
         """Callers that wait for a slot."""
         return self._queue.waiting
 
-    def _give_up(self, waiter: _Waiter) -> None:
-        if waiter.slot.cancelled():
-            self._queue.remove(waiter, waiter.mode, waiter.operation)
-        else:
-            self._give_back(waiter.slot.result(), waiter)
-
-    def _give_back(self, slot: Slot, waiter: _Waiter) -> None:
-        self._queue.release(waiter.mode, waiter.operation)
-        if slot.usable:
-            self._free.append(slot)
-        else:
-            slot.retire()
-        self._hand_out()
-
     def _hand_out(self) -> None:
-        """Match free slots and waiters; the slot that was used last is the one with warm caches."""
+        """Match free slots and turns; the slot that was used last is the one with warm caches."""
         while self._free:
-            waiter = self._queue.take()
-            if waiter is None:
+            turn = self._queue.take()
+            if turn is None:
                 return
-            if waiter.slot.cancelled():
-                self._queue.release(waiter.mode, waiter.operation)
+            if turn.granted.done():
+                self._queue.release(turn.mode, turn.operation)
             else:
-                waiter.slot.set_result(self._free.pop())
+                turn.granted.set_result(self._free.pop())
 
     def _on_death(self, slot: Slot, _: asyncio.Future[None]) -> None:
         self._alive.discard(slot)

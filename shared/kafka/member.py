@@ -61,6 +61,7 @@ class Member:
         self._generation = -1
         self._changed_at = time.monotonic()
         self._stopping = False
+        self._asked_to_stop = asyncio.Event()
         self._tasks = asyncio.TaskGroup()
         self._loops: list[asyncio.Task[None]] = []
         self._client = GroupClient(
@@ -102,6 +103,7 @@ class Member:
         Raises:
             ExceptionGroup: of what ended it; after KafkaError and OSError another life may follow.
         """
+        self._asked_to_stop = stopping
         try:
             async with self._tasks:
                 work = self._tasks.create_task(self._work())
@@ -249,7 +251,7 @@ class Member:
 
     async def handle(self, record: Record) -> None:
         """Handle `record` until that has succeeded."""
-        await until_done(self._handler.handle, record, may_leave=lambda: self._stopping)
+        await until_done(self._handler.handle, record, may_leave=self._asked_to_stop.is_set)
 
     def on_room(self, run: PartitionRun) -> None:
         """A full window has become half empty."""

@@ -1,0 +1,147 @@
+"""The compute service put together."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from typing import NoReturn
+
+import structlog
+
+from services.compute import metrics
+from services.compute.handlers import Compute
+from services.compute.journal import Journal
+from services.compute.replies import Replies
+from services.compute.run import RunContext
+from services.compute.settings import ComputeSettings
+from services.compute.slot import SlotServerError
+from services.compute.slot_pool import SlotPool, SlotPoolSettings
+from shared.http.health import HealthServer
+from shared.kafka.backoff import backoff_s
+from shared.kafka.consumer import PartitionConsumer, Probation
+from shared.kafka.producer import LogUnavailable, SupervisedProducer
+from shared.kafka.topics import Topic
+from shared.operations.registry import load_registry
+
+__all__ = ["ComputeService", "create_app"]
+
+log = structlog.get_logger()
+
+
+def create_app(settings: ComputeSettings) -> Callable[[asyncio.Event], Awaitable[None]]:
+    """What `run_service` runs: computes until the event is set, then ends what runs."""
+
+    async def main(stop: asyncio.Event) -> None:
+        await ComputeService(settings).run(stop)
+
+    return main
+
+
+def _die() -> NoReturn:
+    """End this process as a crash would.
+
+    What ran may have ended the slots on purpose. A stop in good order would say in the group's commits that
+    nothing was in flight, and the next owner would run it again as if nothing had happened, for ever.
+    """
+    sys.stdout.flush()
+    os._exit(1)
+
+
+class ComputeService:
+    """One member of the group `compute` with slots of its own."""
+
+    def __init__(self, settings: ComputeSettings, die: Callable[[], NoReturn] = _die) -> None:
+        self._settings = settings
+        self._die = die
+        self._pool = SlotPool(SlotPoolSettings(slots=settings.slot_count()))
+        self._own = SupervisedProducer(settings)
+        self._foreign = SupervisedProducer(settings)
+        self._replies = Replies(settings, own=self._own, foreign=self._foreign)
+        context = RunContext(
+            pool=self._pool,
+            journal=Journal(self._own),
+            instance=settings.instance,
+            started_after_s=settings.started_after_ms / 1000,
+        )
+        self._compute = Compute(settings, load_registry(), context, self._replies)
+        self._consumer = PartitionConsumer(
+            settings,
+            group="compute",
+            topics=[Topic.REQUESTS_SYNC, Topic.REQUESTS],
+            handler=self._compute,
+            window=settings.window,
+            probation=Probation(on_poison=self._compute.on_poison),
+        )
+
+    def readiness(self) -> Mapping[str, bool]:
+        """Ready is who computes what the group has given to it."""
+        return {
+            "consumer": self._consumer.ready,
+            "partitions": not self._consumer.alarmed,
+            "slots": self._pool.ready,
+            "cancellations": self._compute.cancellations.caught_up,
+        }
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Compute until `stop` is set; then let what runs end, and leave what waits to others.
+
+        Raises:
+            SlotServerError: no slot can be started at all; the message says what to repair.
+        """
+        metrics.IN_WORK.set_function(lambda: self._pool.running)
+        metrics.WAITING.set_function(lambda: self._pool.waiting)
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(HealthServer(self._settings, self.readiness))
+            stack.push_async_callback(self._pool.stop)
+            await self._pool.start()
+            for producer in (self._own, self._foreign):
+                stack.push_async_callback(producer.stop)
+                if not await _connected(producer, stop):
+                    return
+            stack.push_async_callback(self._replies.drain)
+            await self._work(stop)
+
+    async def _work(self, stop: asyncio.Event) -> None:
+        consuming = asyncio.create_task(self._consumer.run(), name="consumer")
+        others = {
+            asyncio.create_task(self._watch_slots(), name="slots"),
+            asyncio.create_task(self._compute.cancellations.follow(), name="cancellations"),
+        }
+        stopping = asyncio.create_task(stop.wait(), name="stop")
+        try:
+            await asyncio.wait({consuming, *others, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            self._compute.leave_queued()
+            await self._consumer.stop()
+        finally:
+            for task in (consuming, *others, stopping):
+                task.cancel()
+            ended = await asyncio.gather(consuming, *others, stopping, return_exceptions=True)
+        for problem in ended:
+            if isinstance(problem, Exception):
+                raise problem
+
+    async def _watch_slots(self) -> None:
+        try:
+            await self._pool.watch()
+        except SlotServerError as error:
+            log.critical("compute.slots_lost", error=str(error), hint="the process ends to be started anew")
+            self._die()
+
+
+async def _connected(producer: SupervisedProducer, stop: asyncio.Event) -> bool:
+    """Connect, however long the broker is away; False when told to stop before."""
+    for wait_s in backoff_s(cap_s=2.0):
+        try:
+            await producer.start()
+        except LogUnavailable as error:
+            log.warning("compute.log_away", error=str(error))
+        else:
+            return True
+        try:
+            async with asyncio.timeout(wait_s):
+                await stop.wait()
+        except TimeoutError:
+            continue
+        return False
+    raise AssertionError("back-off is endless")

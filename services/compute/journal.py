@@ -1,0 +1,114 @@
+"""What the compute service writes into the log: outcomes, announcements, dead letters."""
+
+import time
+from typing import Final
+from uuid import uuid4
+
+import structlog
+
+from services.compute import metrics
+from shared.domain.execution import fail
+from shared.domain.requests import (
+    Failure,
+    FailureCode,
+    RequestDeadLettered,
+    RequestFailed,
+    RequestStarted,
+    RequestSubmitted,
+    RequestSucceeded,
+)
+from shared.events.codec import EncodedEvent, Event, Origin, encode
+from shared.kafka.producer import LogError, SendRefused, SupervisedProducer
+from shared.kafka.records import OutgoingRecord
+from shared.kafka.topics import Topic
+
+__all__ = ["COMPUTE_SOURCE", "Journal", "now_ms"]
+
+log = structlog.get_logger()
+
+COMPUTE_SOURCE: Final = "/consuma/compute"
+
+
+class Journal:
+    """Writes events; what must not be lost is tried until it is acknowledged."""
+
+    def __init__(self, producer: SupervisedProducer) -> None:
+        self._producer = producer
+
+    async def outcome(
+        self, request: RequestSubmitted, outcome: RequestSucceeded | RequestFailed, traceparent: str | None
+    ) -> EncodedEvent:
+        """Write the outcome of `request`, and return it as written, once it is durable.
+
+        One that does not fit the log, with all that its submitter put around it, becomes a failure that does.
+        """
+        try:
+            encoded = await self._append(Topic.RESULTS, outcome, traceparent)
+        except SendRefused as error:
+            failure = Failure(code=FailureCode.RESULT_TOO_LARGE, message=str(error))
+            outcome = fail(request, failure, attempts=outcome.attempts, now_ms=now_ms())
+            encoded = await self._append(Topic.RESULTS, outcome, traceparent)
+        _tell(outcome)
+        return encoded
+
+    async def started(self, event: RequestStarted, traceparent: str | None) -> None:
+        """Announce a run that takes a while; only told, so it is not tried again."""
+        encoded = encode(event, _origin(traceparent))
+        try:
+            await self._producer.send(_record(Topic.RESULTS, encoded))
+        except LogError as error:
+            metrics.STARTED_EVENTS_LOST.inc()
+            log.warning("request.started_event_lost", request=event.request_id, error=str(error))
+
+    async def dead_letter(self, letter: RequestDeadLettered, traceparent: str | None = None) -> None:
+        """Set a record aside; durable on return."""
+        await self._append(Topic.REQUESTS_DLQ, letter, traceparent)
+        metrics.DEAD_LETTERS.labels(letter.reason).inc()
+        log.warning(
+            "request.dead_lettered",
+            request=letter.request_id,
+            origin=letter.origin,
+            reason=letter.reason,
+            message=letter.message,
+            attempts=letter.attempts,
+        )
+
+    async def _append(self, topic: Topic, event: Event, traceparent: str | None) -> EncodedEvent:
+        encoded = encode(event, _origin(traceparent))
+        await self._producer.append(_record(topic, encoded))
+        return encoded
+
+
+def _tell(outcome: RequestSucceeded | RequestFailed) -> None:
+    """Count an outcome, and log it: a failure always, a success for who looks for it."""
+    error = outcome.error if isinstance(outcome, RequestFailed) else None
+    metrics.OUTCOMES.labels(outcome.mode, error.code if error else "succeeded").inc()
+    if outcome.attempts:
+        metrics.QUEUE_SECONDS.labels(outcome.mode).observe(outcome.queue_ms / 1000)
+        metrics.COMPUTE_SECONDS.labels(outcome.operation).observe(outcome.compute_ms / 1000)
+    (log.info if error else log.debug)(
+        "request.finished",
+        request=outcome.request_id,
+        mode=outcome.mode,
+        operation=outcome.operation,
+        source=outcome.source,
+        code=error.code if error else "succeeded",
+        error=error.message if error else None,
+        attempts=outcome.attempts,
+        queue_ms=outcome.queue_ms,
+        compute_ms=outcome.compute_ms,
+        age_ms=outcome.finished_at_ms - outcome.accepted_at_ms,
+    )
+
+
+def now_ms() -> int:
+    """The time, in ms since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+def _origin(traceparent: str | None) -> Origin:
+    return Origin(event_id=str(uuid4()), source=COMPUTE_SOURCE, now_ms=now_ms(), traceparent=traceparent)
+
+
+def _record(topic: Topic, encoded: EncodedEvent) -> OutgoingRecord:
+    return OutgoingRecord(topic=topic, key=encoded.key, value=encoded.value, headers=encoded.headers)
