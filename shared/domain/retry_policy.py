@@ -8,6 +8,7 @@ What could not even be attempted (the destination is busy, or known to be down) 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import zip_longest
 from typing import Final
 
 __all__ = [
@@ -97,10 +98,20 @@ class RetryPolicy:
         """Delays before attempts 2, 3, … after an error of this class."""
         return self.ladders.get(error_class, self.ladder_ms)
 
+    def most_attempts(self) -> int:
+        """The most attempts that any delivery gets."""
+        return 1 + max(map(len, self._all_ladders()))
+
     def worst_case_ms(self) -> int:
-        """Longest time from the first failure until a delivery is given up, waits only."""
-        ladders = (self.ladder_ms, *self.ladders.values())
-        return max(sum(self._longest_wait_ms(delay_ms) for delay_ms in ladder) for ladder in ladders)
+        """Longest time from the first failure until a delivery is given up, waits only.
+
+        Each failure may be of another class, so every rung counts with the longest wait of all ladders.
+        """
+        rungs = zip_longest(*self._all_ladders(), fillvalue=0)
+        return sum(self._longest_wait_ms(max(delays_ms)) for delays_ms in rungs)
+
+    def _all_ladders(self) -> tuple[tuple[int, ...], ...]:
+        return (self.ladder_ms, *self.ladders.values())
 
     def _longest_wait_ms(self, delay_ms: int) -> int:
         longest_ms = max(delay_ms, self.retry_after_cap_ms)

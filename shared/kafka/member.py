@@ -104,6 +104,7 @@ class Member:
             ExceptionGroup: of what ended it; after KafkaError and OSError another life may follow.
         """
         self._asked_to_stop = stopping
+        self._stop_wanted = stopping
         try:
             async with self._tasks:
                 work = self._tasks.create_task(self._work())

@@ -1,0 +1,50 @@
+"""One attempt per request at a time: what comes twice while it is under way is not made twice."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from shared.domain.callbacks import Delivery
+from shared.domain.types import RequestId
+
+__all__ = ["Turns"]
+
+Rank = tuple[int, int]
+"""Replay and attempt: a delivery of a higher rank is a later one."""
+
+
+@dataclass(slots=True)
+class _Turn:
+    rank: Rank
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Turns:
+    """Who is attempting which request's callback.
+
+    A repeat of what is under way may be finished at once: the offset of the one under way is committed only
+    when its effect is durable, so whoever takes over after a crash finds it again.
+    """
+
+    def __init__(self) -> None:
+        self._under_way: dict[RequestId, _Turn] = {}
+
+    @asynccontextmanager
+    async def turn(self, delivery: Delivery) -> AsyncIterator[bool]:
+        """Enter with True when it is the turn of `delivery`, with False when it is a repeat.
+
+        A later attempt waits until the one under way has ended.
+        """
+        request_id, rank = delivery.request_id, (delivery.replay_count, delivery.attempt)
+        while (other := self._under_way.get(request_id)) is not None:
+            if rank <= other.rank:
+                yield False
+                return
+            await other.over.wait()
+        mine = self._under_way[request_id] = _Turn(rank)
+        try:
+            yield True
+        finally:
+            del self._under_way[request_id]
+            mine.over.set()
