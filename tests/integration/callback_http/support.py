@@ -1,0 +1,69 @@
+"""Deliveries, secrets and a running client for tests over real sockets."""
+
+import base64
+import hashlib
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+
+from services.callback.attempts import attempt_of
+from services.callback.call import Answer, Call, CallFailure
+from services.callback.http_client import HttpClient
+from shared.domain.callbacks import Delivery, FailedAttempt
+from shared.domain.types import JsonText, Mode, RequestId
+
+
+def secret(name: str) -> str:
+    return "whsec_" + base64.b64encode(hashlib.sha256(name.encode()).digest()).decode()
+
+
+def delivery(url: str, number: int = 1, *, source: str = "rest", deferrals: int = 0) -> Delivery:
+    request_id = f"00000000-0000-4000-8000-{number:012d}"
+    return Delivery(
+        request_id=RequestId(request_id),
+        mode=Mode.ASYNC,
+        source=source,
+        operation="primes",
+        accepted_at_ms=1_700_000_000_000,
+        url=url,
+        webhook_id=request_id,
+        body=JsonText(f'{{"id":"{request_id}","status":"succeeded","result":7}}'),
+        origin="consuma.results-0-1",
+        deferrals=deferrals,
+    )
+
+
+@asynccontextmanager
+async def open_client(
+    *,
+    resolver: aiohttp.abc.AbstractResolver | None = None,
+    connect_timeout_s: float = 5.0,
+    ssl_context: ssl.SSLContext | None = None,
+    proxy: str | None = None,
+) -> AsyncIterator[HttpClient]:
+    client = HttpClient(
+        resolver or aiohttp.ThreadedResolver(),
+        connect_timeout_s=connect_timeout_s,
+        ssl_context=ssl_context or ssl.create_default_context(),
+        proxy=proxy,
+    )
+    await client.start()
+    try:
+        yield client
+    finally:
+        await client.stop()
+
+
+async def post(
+    client: HttpClient, url: str, *, timeout_s: float = 10.0, body: bytes = b"{}"
+) -> Answer | CallFailure:
+    headers = {"Content-Type": "application/json", "webhook-id": "a", "Accept-Encoding": "identity"}
+    return await client.post(Call(url=url, headers=headers, body=body, timeout_s=timeout_s))
+
+
+def failed(outcome: Answer | CallFailure) -> FailedAttempt:
+    attempt = attempt_of(outcome, at_ms=0, duration_ms=0.0)
+    assert isinstance(attempt, FailedAttempt)
+    return attempt

@@ -1,0 +1,1 @@
+"""The pure parts of the HTTP side of the callback service."""
