@@ -25,6 +25,7 @@ from shared.domain.delivering import (
     Abandon,
     Defer,
     Delivered,
+    Refusal,
     TryAgain,
     decide_attempt,
     decide_deferral,
@@ -103,9 +104,12 @@ class CallbackHandler:
         return None if delivery is None or self._refused(record, delivery) else delivery
 
     def _refused(self, record: Record, delivery: Delivery) -> bool:
-        """Whether `delivery` repeats what is known to be done."""
-        state = self._known.of(record.partition).state(delivery.request_id)
-        refusal = decide_delivery(state, delivery)
+        """Whether `delivery` repeats what is known: any known callback has had its outcome already."""
+        known = self._known.of(record.partition)
+        if record.topic in self._tiers:
+            refusal = decide_delivery(known.state(delivery.request_id), delivery)
+        else:
+            refusal = Refusal.STALE if delivery.request_id in known else None
         if refusal is not None:
             metrics.REFUSED.labels(refusal).inc()
             log.debug("callback.repeat", position=record.position, id=delivery.request_id, reason=refusal)
@@ -145,7 +149,8 @@ class CallbackHandler:
             if not is_mine:
                 metrics.REFUSED.labels(IN_WORK).inc()
             elif not self._refused(record, delivery):
-                self._known.of(record.partition).expect(delivery)
+                if delivery.replay_count:
+                    self._known.of(record.partition).expect(delivery)
                 dispatched = await self._dispatcher.dispatch(delivery)
                 decision = self._decide(delivery, dispatched)
                 await self._carry_out(record, decision)
@@ -179,6 +184,7 @@ class CallbackHandler:
                 await self._state(record, decision.fact)
             case Defer():
                 await self._recorder.postpone(decision.postponed, trace)
+                self._known.of(record.partition).expect(decision.postponed)
             case Abandon():
                 await self._recorder.bury(decision.letter, trace)
                 for fact in decision.facts:

@@ -68,16 +68,17 @@ class KnownPartition:
         """What is known of a request's callback."""
         return self._states.get(request_id, EMPTY_CALLBACK)
 
+    def __contains__(self, request_id: RequestId) -> bool:
+        """Whether anything is known of a request's callback."""
+        return request_id in self._states
+
     def fold(self, event: CallbackEvent) -> None:
         """Take a fact in, in the order of the log."""
         self._remember(event.request_id, evolve(self.state(event.request_id), event))
 
     def expect(self, delivery: Delivery) -> None:
-        """Take in what `delivery`, which is to be attempted, tells of a replay."""
-        known = self.state(delivery.request_id)
-        expected = expect(known, delivery)
-        if expected is not known:
-            self._remember(delivery.request_id, expected)
+        """Take in what `delivery` tells of itself: that there is one, and perhaps of a replay."""
+        self._remember(delivery.request_id, expect(self.state(delivery.request_id), delivery))
 
     def read(self, record: Record) -> None:
         """Take in a record of the facts' topic; one that cannot be read, or is no such fact, says nothing."""

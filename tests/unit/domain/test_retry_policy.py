@@ -5,7 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.domain.retry_policy import (
+    DEFAULT_DEFERRALS_MS,
     DEFAULT_LADDER_MS,
+    DeferralPolicy,
     ErrorClass,
     GiveUp,
     GiveUpReason,
@@ -13,6 +15,7 @@ from shared.domain.retry_policy import (
     RetryPolicy,
     classify_status,
     decide_retry,
+    deferral_ms,
 )
 
 NOW_MS = 1_000_000
@@ -93,6 +96,45 @@ def test_the_worst_case_bounds_every_climb(jitter: float, asked: int | None) -> 
         assert isinstance(verdict, Retry)
         now_ms = verdict.not_before_ms
     assert now_ms <= policy.worst_case_ms()
+
+
+@pytest.mark.parametrize("error_class", list(ErrorClass))
+@pytest.mark.parametrize("attempt", range(1, len(DEFAULT_LADDER_MS) + 3))
+@pytest.mark.parametrize("hint_ms", [None, 0, 1, 999, 60_000, 3_600_000, 10**12])
+def test_every_class_at_every_attempt_with_every_hint(
+    error_class: ErrorClass, attempt: int, hint_ms: int | None
+) -> None:
+    """The whole table: terminal whatever is asked, exhausted whatever is asked, else the longer wait."""
+    policy = RetryPolicy()
+    verdict = decide_retry(
+        policy, error_class, attempt=attempt, now_ms=NOW_MS, jitter=0.0, retry_after_ms=hint_ms
+    )
+    if error_class in TERMINAL:
+        assert verdict == GiveUp(TERMINAL[error_class])
+    elif attempt > len(DEFAULT_LADDER_MS):
+        assert verdict == GiveUp(GiveUpReason.EXHAUSTED)
+    else:
+        asked_ms = min(hint_ms or 0, policy.retry_after_cap_ms)
+        assert verdict == Retry(NOW_MS + max(DEFAULT_LADDER_MS[attempt - 1], asked_ms))
+
+
+def test_the_worst_case_is_that_of_failures_of_different_classes() -> None:
+    """One class may have the longer ladder, another the longer rungs, and a delivery fail by both."""
+    policy = RetryPolicy(ladder_ms=(10, 10, 10), ladders={ErrorClass.DNS: (1_000,)}, retry_after_cap_ms=0)
+    assert policy.worst_case_ms() == 1_100 + 11 + 11
+    assert policy.most_attempts() == 4
+
+
+@given(
+    deferrals=st.integers(0, 100),
+    asked_ms=st.integers(0, 10**9),
+    jitter=st.floats(0, 1, exclude_max=True),
+)
+def test_deferrals_stay_within_their_ladder(deferrals: int, asked_ms: int, jitter: float) -> None:
+    wait_ms = deferral_ms(DeferralPolicy(), deferrals, asked_ms, jitter)
+    step_ms = DEFAULT_DEFERRALS_MS[min(deferrals, len(DEFAULT_DEFERRALS_MS) - 1)]
+    longest_ms = DEFAULT_DEFERRALS_MS[-1]
+    assert max(step_ms, min(asked_ms, longest_ms)) <= wait_ms <= longest_ms + 5_000
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,62 @@
+"""While an attempt is under way its repeats are finished at once, and a later attempt waits for it."""
+
+import asyncio
+
+from services.callback.turns import Turns
+from shared.domain.callbacks import Delivery
+from tests.support.waiting import until
+from tests.unit.callback.support import delivery
+
+
+class Attempts:
+    """Takes turns, and holds each until it is let go."""
+
+    def __init__(self) -> None:
+        self.turns = Turns()
+        self.begun: list[tuple[int, int]] = []
+        self.repeats = 0
+        self.go_on = asyncio.Event()
+
+    async def attempt(self, subject: Delivery) -> None:
+        async with self.turns.turn(subject) as is_mine:
+            if not is_mine:
+                self.repeats += 1
+                return
+            self.begun.append((subject.replay_count, subject.attempt))
+            await self.go_on.wait()
+
+
+async def test_a_repeat_is_finished_at_once() -> None:
+    attempts = Attempts()
+    first = asyncio.create_task(attempts.attempt(delivery(attempt=2)))
+    await until(lambda: attempts.begun == [(0, 2)])
+    await attempts.attempt(delivery(attempt=2))
+    await attempts.attempt(delivery(attempt=1))
+    assert attempts.repeats == 2
+    attempts.go_on.set()
+    await first
+
+
+async def test_a_later_attempt_waits_for_its_turn() -> None:
+    attempts = Attempts()
+    first = asyncio.create_task(attempts.attempt(delivery(attempt=7)))
+    await until(lambda: len(attempts.begun) == 1)
+    replay = asyncio.create_task(attempts.attempt(delivery(attempt=1, replay_count=1)))
+    other = asyncio.create_task(attempts.attempt(delivery(1)))
+    await until(lambda: len(attempts.begun) == 2)
+    assert not replay.done()
+    attempts.go_on.set()
+    await asyncio.gather(first, replay, other)
+    assert attempts.begun == [(0, 7), (0, 1), (1, 1)]
+
+
+async def test_a_cancelled_attempt_gives_its_turn_back() -> None:
+    attempts = Attempts()
+    first = asyncio.create_task(attempts.attempt(delivery()))
+    await until(lambda: len(attempts.begun) == 1)
+    first.cancel()
+    await asyncio.wait([first])
+    attempts.go_on.set()
+    await attempts.attempt(delivery())
+    assert len(attempts.begun) == 2
+    assert not attempts.turns._under_way
