@@ -3,17 +3,18 @@
 import ssl
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
-
-import aiohttp
 
 from services.callback.attempts import attempt_of
 from services.callback.call import Call
 from services.callback.http_client import HttpClient
 from services.callback.http_settings import CallbackHttpSettings
 from services.callback.ports import Dispatched
+from services.callback.resolver import SystemLookup
 from services.callback.signing import Signer, parse_secrets
+from services.callback.targets import target_policy
 from shared.domain.callback_urls import callback_url_problem
 from shared.domain.callbacks import Delivery, FailedAttempt
 from shared.domain.retry_policy import ErrorClass
@@ -40,6 +41,7 @@ class HttpDispatcher:
 
     Raises:
         SecretError: a signing secret is missing or is not one.
+        TargetError: a setting of where callbacks may go cannot be read.
     """
 
     def __init__(
@@ -52,6 +54,8 @@ class HttpDispatcher:
         self._producer = producer
         self._clock = clock
         self._signer = Signer(parse_secrets(settings.webhook_secrets.get_secret_value()))
+        self._targets = target_policy(settings)
+        self._lookup = SystemLookup()
         self._client: HttpClient | None = None
 
     @property
@@ -62,9 +66,11 @@ class HttpDispatcher:
     async def start(self) -> None:
         """Open the pool of connections."""
         client = HttpClient(
-            aiohttp.ThreadedResolver(),
+            self._targets,
+            self._lookup,
             connect_timeout_s=self._settings.callback_connect_timeout_ms / 1000,
-            ssl_context=ssl.create_default_context(cafile=self._settings.callback_ca_file),
+            ssl_context=_trust(self._settings.callback_ca_file),
+            proxy=self._settings.callback_proxy and self._settings.callback_proxy.get_secret_value(),
         )
         await client.start()
         self._client = client
@@ -74,6 +80,7 @@ class HttpDispatcher:
         client, self._client = self._client, None
         if client is not None:
             await client.stop()
+        self._lookup.close()
 
     async def run(self) -> None:
         """Nothing is followed."""
@@ -110,3 +117,12 @@ class HttpDispatcher:
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
+
+
+def _trust(ca_file: Path | None) -> ssl.SSLContext:
+    """The system's certificates, and those of `ca_file`."""
+    context = ssl.create_default_context()
+    if ca_file is not None:
+        context.load_verify_locations(ca_file)
+    context.set_alpn_protocols(["http/1.1"])
+    return context

@@ -7,18 +7,23 @@ byte of the request is replaced silently; every other failure is the caller's to
 """
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, AbstractStreamWriter
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.connector import AddrInfoType
 from aiohttp.http import StreamWriter
 from aiohttp.payload import Payload
 from yarl import URL
 
 from services.callback.call import Answer, Call, CallFailure
 from services.callback.failures import Progress, classify
+from services.callback.resolver import Lookup, VettingResolver
+from services.callback.targets import TargetPolicy
+from shared.domain.address_policy import AddressPolicy, parse_networks
 
 __all__ = ["BODY_CAP", "EXCERPT_BYTES", "HttpClient"]
 
@@ -32,6 +37,7 @@ KEPT_IDLE_S: Final = 4.0
 PIECE_BYTES: Final = 64 * 1024
 HEADER_LINE_BYTES: Final = 8 * 1024
 HEADER_COUNT: Final = 100
+ANYWHERE: Final = AddressPolicy(parse_networks("0.0.0.0/0,::/0"))
 _LOST: Final = (aiohttp.ClientConnectionResetError, aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
 
 
@@ -39,7 +45,8 @@ class HttpClient:
     """Makes calls while it is open. Concurrency is the caller's to limit: here every call gets a connection.
 
     Args:
-        resolver: turns names into addresses that may be connected to.
+        targets: where calls may go. With a proxy it judges literals only: the proxy resolves, and decides.
+        lookup: finds the addresses of a name.
         connect_timeout_s: for lookup, connection and handshake.
         ssl_context: how receivers are trusted.
         proxy: a forward proxy for every call.
@@ -47,13 +54,15 @@ class HttpClient:
 
     def __init__(
         self,
-        resolver: AbstractResolver,
+        targets: TargetPolicy,
+        lookup: Lookup,
         *,
         connect_timeout_s: float,
         ssl_context: ssl.SSLContext,
         proxy: str | None = None,
     ) -> None:
-        self._resolver = resolver
+        self._targets = targets
+        self._lookup = lookup
         self._timeout = aiohttp.ClientTimeout(total=None, connect=connect_timeout_s)
         self._ssl_context = ssl_context
         self._proxy = URL(proxy) if proxy else None
@@ -61,8 +70,13 @@ class HttpClient:
 
     async def start(self) -> None:
         """Open the pool, on the running loop."""
+        direct = self._proxy is None
         connector = aiohttp.TCPConnector(
-            limit=0, resolver=self._resolver, keepalive_timeout=KEPT_IDLE_S, ssl=self._ssl_context
+            limit=0,
+            resolver=VettingResolver(self._targets.addresses if direct else ANYWHERE, self._lookup),
+            socket_factory=self._vetted_socket if direct else None,
+            keepalive_timeout=KEPT_IDLE_S,
+            ssl=self._ssl_context,
         )
         self._session = aiohttp.ClientSession(
             connector=connector,
@@ -107,6 +121,7 @@ class HttpClient:
         if self._session is None:
             raise RuntimeError("the HTTP client is not started")
         url = URL(call.url)
+        self._targets.check_url(url)
         progress.tls = url.scheme == "https"
         return await self._session.post(
             url,
@@ -115,6 +130,12 @@ class HttpClient:
             allow_redirects=False,
             proxy=self._proxy,
         )
+
+    def _vetted_socket(self, address: AddrInfoType) -> socket.socket:
+        """The last gate: whatever notation or library led here, this is what is connected to."""
+        family, kind, protocol, _, target = address
+        self._targets.check_address(str(target[0]))
+        return socket.socket(family, kind, protocol)
 
 
 async def _unless_unsent(

@@ -6,11 +6,12 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import aiohttp
-
 from services.callback.attempts import attempt_of
 from services.callback.call import Answer, Call, CallFailure
 from services.callback.http_client import HttpClient
+from services.callback.resolver import Lookup, SystemLookup
+from services.callback.targets import TargetPolicy
+from shared.domain.address_policy import AddressPolicy, parse_networks
 from shared.domain.callbacks import Delivery, FailedAttempt
 from shared.domain.types import JsonText, Mode, RequestId
 
@@ -38,13 +39,16 @@ def delivery(url: str, number: int = 1, *, source: str = "rest", deferrals: int 
 @asynccontextmanager
 async def open_client(
     *,
-    resolver: aiohttp.abc.AbstractResolver | None = None,
+    lookup: Lookup | None = None,
+    allow: str = "127.0.0.0/8",
     connect_timeout_s: float = 5.0,
     ssl_context: ssl.SSLContext | None = None,
     proxy: str | None = None,
 ) -> AsyncIterator[HttpClient]:
+    system = SystemLookup()
     client = HttpClient(
-        resolver or aiohttp.ThreadedResolver(),
+        TargetPolicy(AddressPolicy(parse_networks(allow))),
+        lookup or system,
         connect_timeout_s=connect_timeout_s,
         ssl_context=ssl_context or ssl.create_default_context(),
         proxy=proxy,
@@ -54,6 +58,7 @@ async def open_client(
         yield client
     finally:
         await client.stop()
+        system.close()
 
 
 async def post(
