@@ -9,6 +9,7 @@ from typing import Annotated, Final
 import msgspec
 from starlette.requests import Request
 
+from services.ingest import metrics
 from services.ingest.problems import (
     BodyTimeout,
     BodyTooLarge,
@@ -106,7 +107,7 @@ class Intake:
         try:
             yield await self._read(request, mode, held)
         finally:
-            self._room += held.size
+            self.take_room(-held.size)
 
     async def _read(self, request: Request, mode: Mode, held: "_Body") -> Wanted:
         try:
@@ -119,7 +120,7 @@ class Intake:
         return await asyncio.to_thread(self.check, body, mode)
 
     def take_room(self, size: int) -> None:
-        """Account for `size` more bytes.
+        """Account for `size` more bytes, or fewer.
 
         Raises:
             Overloaded: there is no room for them.
@@ -127,6 +128,7 @@ class Intake:
         if size > self._room:
             raise Overloaded("the bodies in work fill the memory set aside for them; nothing was accepted")
         self._room -= size
+        metrics.BODY_BYTES.inc(size)
 
     def check(self, body: bytes, mode: Mode) -> Wanted:
         """The submission in `body`.

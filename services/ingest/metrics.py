@@ -6,7 +6,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-__all__ = ["HTTP_SECONDS", "IN_WORK", "SUBMITTED", "WAITING", "exposition"]
+__all__ = ["BODY_BYTES", "HTTP_SECONDS", "IN_WORK", "SUBMITTED", "WAITING", "exposition"]
 
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
@@ -17,6 +17,9 @@ HTTP_SECONDS: Final = Histogram(
     buckets=_BUCKETS,
 )
 IN_WORK: Final = Gauge("consuma_http_requests", "HTTP requests in work.", multiprocess_mode="livesum")
+BODY_BYTES: Final = Gauge(
+    "consuma_http_body_bytes", "Bytes of the bodies in work.", multiprocess_mode="livesum"
+)
 WAITING: Final = Gauge(
     "consuma_sync_waiting", "Sync callers waiting for an outcome.", multiprocess_mode="livesum"
 )

@@ -1,0 +1,66 @@
+"""Topics, an empty read side and a projector for each module; an API and a stand-in for compute per test."""
+
+import asyncio
+import secrets
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from services.ingest.settings import IngestSettings
+from shared.kafka import topics_admin
+from tests.integration.db.support import Inspector
+from tests.integration.ingest.compute_twin import ComputeTwin
+from tests.integration.ingest.support import environment, running
+from tests.integration.kafka.support import delete_topics
+
+
+@pytest.fixture(scope="module")
+def settings(kafka_address: str, mysql_url: str) -> Iterator[IngestSettings]:
+    """Settings with topics of their own and empty tables."""
+    inspector = Inspector(mysql_url)
+    inspector.clear()
+    inspector.close()
+    found = IngestSettings(
+        kafka=kafka_address,
+        mysql=SecretStr(mysql_url),
+        topic_prefix=f"t-{secrets.token_hex(4)}.",
+        instance="ingest-0",
+        partitions=2,
+        listen_port=0,
+        stop_wait_ms=200,
+        drain_timeout_ms=5_000,
+    )
+    asyncio.run(topics_admin.apply(found))
+    yield found
+    asyncio.run(delete_topics(found))
+
+
+@pytest.fixture(scope="module")
+def projector(settings: IngestSettings) -> Iterator[subprocess.Popen[bytes]]:
+    """A projector as its own process."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "services.projector"],
+        env=environment(settings, CONSUMA_INSTANCE="projector-0"),
+        stdout=subprocess.DEVNULL,
+    )
+    yield process
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture
+async def api(settings: IngestSettings) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a running API."""
+    async with running(settings) as client:
+        yield client
+
+
+@pytest.fixture
+async def compute(settings: IngestSettings) -> AsyncIterator[ComputeTwin]:
+    """Somebody who answers requests."""
+    async with ComputeTwin(settings) as twin:
+        yield twin

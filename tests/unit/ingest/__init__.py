@@ -1,0 +1,1 @@
+"""The HTTP API, part by part."""
