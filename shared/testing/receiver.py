@@ -39,7 +39,7 @@ class ReceivedCall:
     """One call as it arrived. `signed` is None where the receiver knows no secret.
 
     `arrived_s` is of the loop's clock, `timestamp` what the sender claims; `connection` numbers the
-    connections in the order in which they were first used.
+    connections in the order in which they were first used. `body` is None unless bodies are kept.
     """
 
     webhook_id: str
@@ -54,6 +54,7 @@ class ReceivedCall:
     number: int
     behaviour: Behaviour
     headers: tuple[tuple[str, str], ...]
+    body: bytes | None = None
 
     @property
     def accepted(self) -> bool:
@@ -69,6 +70,7 @@ class Receiver:
         behaviour: how calls are treated whose URL and path say nothing.
         host: address to listen on.
         port: 0 lets the system choose.
+        keep_bodies: whether what was received is kept with each call.
         on_call: told of every call when it has arrived.
     """
 
@@ -79,6 +81,7 @@ class Receiver:
         behaviour: Behaviour = OBEDIENT,
         host: str = "127.0.0.1",
         port: int = 0,
+        keep_bodies: bool = False,
         on_call: Callable[[ReceivedCall], None] | None = None,
     ) -> None:
         self.calls: deque[ReceivedCall] = deque(maxlen=CALLS_KEPT)
@@ -90,6 +93,7 @@ class Receiver:
         self._webhooks = [Webhook(secret) for secret in secrets]
         self._host = host
         self._port = port
+        self._keep_bodies = keep_bodies
         self._on_call = on_call
         self._numbers: Counter[str] = Counter()
         self._connections: dict[asyncio.Transport, int] = {}
@@ -175,6 +179,7 @@ class Receiver:
             number=number,
             behaviour=asked if asked.first is None or number <= asked.first else OBEDIENT,
             headers=tuple(request.headers.items()),
+            body=body if self._keep_bodies else None,
         )
         self.calls.append(call)
         if self._on_call is not None:

@@ -77,19 +77,17 @@ class Verdict:
     unasked_calls: int
     miscounted: Mapping[str, int]
 
-    @property
-    def flawless(self) -> bool:
-        """Whether every promise was kept, once."""
+    def kept(self, *, repeats: int = 0) -> bool:
+        """Whether every promise was kept, and no more than `repeats` callbacks came again."""
         faults = (
             self.wrong_answers,
             self.wrong_calls,
             self.unverified_calls,
-            self.repeated_calls,
             self.missing_calls,
             self.unasked_calls,
             sum(self.miscounted.values()),
         )
-        return not any(faults)
+        return not any(faults) and self.repeated_calls <= repeats
 
     def lines(self) -> list[str]:
         """The verdict for people."""
@@ -99,7 +97,7 @@ class Verdict:
             f"callbacks: {self.missing_calls} missing, {self.repeated_calls} repeated, "
             f"{self.unverified_calls} with a bad signature, {self.unasked_calls} never asked for",
             f"listed otherwise than they ended: {dict(self.miscounted)}",
-            "flawless" if self.flawless else "NOT flawless",
+            "every promise was kept, once" if self.kept() else "NOT every promise was kept once",
         ]
 
 

@@ -1,0 +1,99 @@
+"""G2: a receiver sees a callback once, although requests are recomputed and submitted again."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import orjson
+import pytest
+from aiokafka import AIOKafkaProducer
+from sqlalchemy.engine import URL
+
+from shared.domain.identity import id_of_reference
+from shared.kafka.topics import Topic, topic_name
+from shared.settings import KafkaSettings
+from shared.testing.receiver import Receiver
+from tests.guarantees.support import SECRET, Calls, running_system, system_log
+from tests.support.waiting import until
+
+pytestmark = [pytest.mark.kafka, pytest.mark.mysql, pytest.mark.slow, pytest.mark.timeout(180)]
+
+SOURCE: Final = "delivery-test"
+FINISHED_BEHIND: Final = 300
+LONG_ROUNDS: Final = 15_000_000
+"""Several seconds of hashing: long enough for everything behind it to be called back."""
+
+PATIENCE_S: Final = 90.0
+
+
+async def test_work_finished_behind_a_long_request_is_not_called_back_again_after_a_kill(
+    kafka_address: str, mysql_server: URL, tmp_path: Path
+) -> None:
+    log = system_log(kafka_address)
+    async with (
+        Receiver(secrets=[SECRET], keep_bodies=True) as receiver,
+        running_system(log, mysql_server, tmp_path) as system,
+    ):
+        calls = Calls(receiver)
+        behind = [f"behind-{number}" for number in range(FINISHED_BEHIND)]
+        await append(log, ["head"], calls.url, rounds=LONG_ROUNDS)
+        await append(log, behind, calls.url)
+        await until(lambda: called(calls, behind), PATIENCE_S)
+        assert not called(calls, ["head"]), "the head is too short for this test"
+        for instance in [each for each in system.services if each.startswith("compute")]:
+            system.kill(instance)
+        await system.wait_ready()
+        await until(lambda: called(calls, ["head"]), PATIENCE_S)
+        await append(log, ["last"], calls.url)
+        await until(lambda: called(calls, ["last"]), PATIENCE_S)
+    assert repeated(calls) == {}
+
+
+async def test_a_request_that_is_submitted_again_is_not_called_back_again(
+    kafka_address: str, mysql_server: URL, tmp_path: Path
+) -> None:
+    log = system_log(kafka_address)
+    async with (
+        Receiver(secrets=[SECRET], keep_bodies=True) as receiver,
+        running_system(log, mysql_server, tmp_path) as system,
+    ):
+        calls = Calls(receiver)
+        references = [f"again-{number}" for number in range(50)]
+        await append(log, references, calls.url)
+        await append(log, references, calls.url, partition=1)
+        await until(lambda: called(calls, references), PATIENCE_S)
+        for instance in [each for each in system.services if each.startswith(("compute", "callback"))]:
+            system.kill(instance)
+        await system.wait_ready()
+        await append(log, [*references, "last"], calls.url)
+        await until(lambda: called(calls, ["last"]), PATIENCE_S)
+    assert repeated(calls) == {}
+
+
+def called(calls: Calls, references: Sequence[str]) -> bool:
+    return {id_of_reference(SOURCE, each) for each in references} <= calls.calls().keys()
+
+
+def repeated(calls: Calls) -> dict[str, int]:
+    return {webhook_id: len(made) for webhook_id, made in calls.calls().items() if len(made) > 1}
+
+
+async def append(
+    log: KafkaSettings, references: Sequence[str], url: str, *, rounds: int = 1, partition: int = 0
+) -> None:
+    """Requests of these references, in this order, into one partition."""
+    producer = AIOKafkaProducer(bootstrap_servers=log.kafka, acks="all")
+    await producer.start()
+    try:
+        for reference in references:
+            value = {
+                "operation": "hash_chain",
+                "input": {"seed": reference, "rounds": rounds},
+                "source": SOURCE,
+                "id": reference,
+                "callback_url": url,
+            }
+            topic = topic_name(log, Topic.REQUESTS)
+            await producer.send_and_wait(topic, orjson.dumps(value), partition=partition)
+    finally:
+        await producer.stop()
