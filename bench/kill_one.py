@@ -1,8 +1,8 @@
 """What the death of one compute process costs the others: python -m bench.kill_one.
 
 Starts a system of its own on the embedded broker and database, appends a record to every partition each
-50 ms, kills one of four compute processes with SIGKILL, and prints each partition's worst delay from the append
-to the outcome.
+50 ms, kills one of four compute processes with SIGKILL, and prints each partition's worst delay from append
+to outcome.
 """
 
 import argparse

@@ -1,8 +1,7 @@
-"""A whole system of one's own, and a receiver that remembers."""
+"""A whole system of one's own."""
 
 import secrets
-from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -14,40 +13,12 @@ from infra.local.services import SERVICES, ServiceSpec
 from infra.local.settings import LocalSettings
 from infra.local.system import System
 from shared.settings import KafkaSettings
-from shared.testing.drill.ledger import Call
-from shared.testing.receiver import ReceivedCall, Receiver
 from tests.conftest import drop_database
 from tests.integration.kafka.support import delete_topics
 
-__all__ = ["SECRET", "Calls", "running_system", "system_log"]
+__all__ = ["SECRET", "running_system", "system_log"]
 
 SECRET: Final = "whsec_" + "c2VjcmV0IG9mIHRoZSBndWFyYW50ZWUgdGVzdHM="
-
-
-class Calls:
-    """A receiver's memory as the drill judges it."""
-
-    def __init__(self, receiver: Receiver, path: str = "/hook") -> None:
-        self._receiver = receiver
-        self._path = path
-
-    @property
-    def url(self) -> str:
-        """Where it takes callbacks."""
-        return self._receiver.url(self._path)
-
-    def calls(self) -> Mapping[str, Sequence[Call]]:
-        """Every accepted call so far, by `webhook-id`."""
-        found: dict[str, list[Call]] = defaultdict(list)
-        for call in self._receiver.calls:
-            if call.accepted and call.path == self._path:
-                found[call.webhook_id].append(_call(call))
-        return found
-
-
-def _call(call: ReceivedCall) -> Call:
-    assert call.body is not None, "the receiver was not told to keep bodies"
-    return Call(call.body, verified=bool(call.signed))
 
 
 def system_log(kafka_address: str) -> KafkaSettings:

@@ -13,7 +13,8 @@ from shared.domain.identity import id_of_reference
 from shared.kafka.topics import Topic, topic_name
 from shared.settings import KafkaSettings
 from shared.testing.receiver import Receiver
-from tests.guarantees.support import SECRET, Calls, running_system, system_log
+from shared.testing.receiver_calls import ReceiverCalls
+from tests.guarantees.support import SECRET, running_system, system_log
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.mysql, pytest.mark.slow, pytest.mark.timeout(180)]
@@ -34,7 +35,7 @@ async def test_work_finished_behind_a_long_request_is_not_called_back_again_afte
         Receiver(secrets=[SECRET], keep_bodies=True) as receiver,
         running_system(log, mysql_server, tmp_path) as system,
     ):
-        calls = Calls(receiver)
+        calls = ReceiverCalls(receiver)
         behind = [f"behind-{number}" for number in range(FINISHED_BEHIND)]
         await append(log, ["head"], calls.url, rounds=LONG_ROUNDS)
         await append(log, behind, calls.url)
@@ -57,7 +58,7 @@ async def test_a_request_that_is_submitted_again_is_not_called_back_again(
         Receiver(secrets=[SECRET], keep_bodies=True) as receiver,
         running_system(log, mysql_server, tmp_path) as system,
     ):
-        calls = Calls(receiver)
+        calls = ReceiverCalls(receiver)
         references = [f"again-{number}" for number in range(50)]
         await append(log, references, calls.url)
         await append(log, references, calls.url, partition=1)
@@ -70,11 +71,11 @@ async def test_a_request_that_is_submitted_again_is_not_called_back_again(
     assert repeated(calls) == {}
 
 
-def called(calls: Calls, references: Sequence[str]) -> bool:
+def called(calls: ReceiverCalls, references: Sequence[str]) -> bool:
     return {id_of_reference(SOURCE, each) for each in references} <= calls.calls().keys()
 
 
-def repeated(calls: Calls) -> dict[str, int]:
+def repeated(calls: ReceiverCalls) -> dict[str, int]:
     return {webhook_id: len(made) for webhook_id, made in calls.calls().items() if len(made) > 1}
 
 

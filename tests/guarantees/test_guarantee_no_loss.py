@@ -15,7 +15,8 @@ from infra.local.system import System
 from shared.testing.drill.drill import DrillPlan, run_drill
 from shared.testing.drill.probe import worst_delays
 from shared.testing.receiver import Receiver
-from tests.guarantees.support import SECRET, Calls, running_system, system_log
+from shared.testing.receiver_calls import ReceiverCalls
+from tests.guarantees.support import SECRET, running_system, system_log
 
 pytestmark = [pytest.mark.kafka, pytest.mark.mysql, pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -37,7 +38,9 @@ async def test_a_killed_service_changes_nothing_but_the_time(
     log = system_log(kafka_address)
     async with running_system(log, mysql_server, tmp_path) as system, receiving() as receiver:
         killer = asyncio.create_task(kill_now_and_then(system, victim))
-        verdict = await run_drill(DrillPlan(name=f"kill-{victim}", **PLAN), log, system.api, Calls(receiver))
+        verdict = await run_drill(
+            DrillPlan(name=f"kill-{victim}", **PLAN), log, system.api, ReceiverCalls(receiver)
+        )
         assert await killer == KILLS
     repeats = KILLS * MAY_BE_IN_FLIGHT if victim.startswith("callback") else 0
     assert verdict.kept(repeats=repeats), "\n".join(verdict.lines())

@@ -16,8 +16,9 @@ from shared.db.migrate import upgrade
 from shared.settings import KafkaSettings
 from shared.testing.drill.drill import DrillPlan, run_drill
 from shared.testing.receiver import Receiver
+from shared.testing.receiver_calls import ReceiverCalls
 from tests.conftest import drop_database
-from tests.guarantees.support import SECRET, Calls, running_system, system_log
+from tests.guarantees.support import SECRET, running_system, system_log
 from tests.integration.db.support import Inspector
 from tests.integration.projector.support import running, until_projected
 
@@ -37,7 +38,7 @@ async def test_tables_survive_kills_and_equal_every_rebuild_from_the_first_offse
         running_system(log, mysql_server, tmp_path) as system,
     ):
         killer = asyncio.create_task(kill_projector(system))
-        verdict = await run_drill(PLAN, log, system.api, Calls(receiver))
+        verdict = await run_drill(PLAN, log, system.api, ReceiverCalls(receiver))
         await killer
         assert verdict.kept(), "\n".join(verdict.lines())
         live = projector_settings(log, system.mysql)
@@ -46,7 +47,7 @@ async def test_tables_survive_kills_and_equal_every_rebuild_from_the_first_offse
         assert len(tables["requests"]) == verdict.accepted
         for batch_records in BATCHES:
             with empty_database(mysql_server, f"consuma_test_rebuild_{batch_records}") as url:
-                rebuilt = projector_settings(log, url, batch_records=batch_records)
+                rebuilt = projector_settings(log, url, batch_records)
                 async with running(rebuilt):
                     await until_projected(rebuilt)
                 assert dump(url) == tables
@@ -58,8 +59,9 @@ async def kill_projector(system: System) -> None:
         await system.wait_ready()
 
 
-def projector_settings(log: KafkaSettings, url: str, **limits: int) -> ProjectorSettings:
-    return ProjectorSettings(**log.model_dump(), mysql=SecretStr(url), instance="projector-9", **limits)
+def projector_settings(log: KafkaSettings, url: str, batch_records: int = 1_000) -> ProjectorSettings:
+    own = {"mysql": SecretStr(url), "instance": "projector-9", "batch_records": batch_records}
+    return ProjectorSettings.model_validate({**log.model_dump(), **own})
 
 
 def dump(url: str) -> dict[str, list[dict[str, object]]]:
