@@ -13,12 +13,13 @@ import structlog
 from services.compute import metrics
 from services.compute.cancellations import Cancellations
 from services.compute.journal import Journal, now_ms
+from services.compute.pace import Pace
 from services.compute.recent_outcomes import RecentOutcomes
 from services.compute.replies import Replies
 from services.compute.run import Run, RunContext
 from services.compute.settings import ComputeSettings
 from shared.domain.execution import fail
-from shared.domain.requests import Failure, FailureCode, RequestFailed, RequestSucceeded
+from shared.domain.requests import Failure, FailureCode, RequestFailed
 from shared.domain.types import Mode, RequestId
 from shared.events.codec import EncodedEvent
 from shared.events.dead_letters import dead_letter_of
@@ -34,6 +35,9 @@ log = structlog.get_logger()
 
 REFUSALS: Final = frozenset({FailureCode.UNKNOWN_OPERATION, FailureCode.INVALID_INPUT})
 """Failures that are faults of the record: it is set aside as well, since a person may want to mend it."""
+
+PORTION: Final = 8
+"""Async records begun in one round of the event loop: about half a millisecond of it."""
 
 DECODER_FAULT: Final = "decoder_fault"
 
@@ -58,6 +62,7 @@ class Compute:
         self._replies = replies
         self._recent = RecentOutcomes(settings.recent_requests, settings.recent_bytes)
         self._runs: dict[RequestId, Run] = {}
+        self._pace = Pace(PORTION)
         self._leaving = False
         self._modes = {
             topic_name(settings, Topic.REQUESTS_SYNC): Mode.SYNC,
@@ -78,6 +83,8 @@ class Compute:
             LeaveRecord: the process stops, and the request has not begun to run.
             SlotServerError: the slots are gone; the process is about to end.
         """
+        if self._modes[record.topic] is Mode.ASYNC:
+            await self._pace.step()
         try:
             submission = self._decode(record)
         except SubmissionError as error:
@@ -123,38 +130,47 @@ class Compute:
         self._replies.send(submission.reply_to, outcome)
 
     async def _compute(self, record: Record, submission: Submission) -> EncodedEvent:
-        outcome = await self._run(submission)
-        if isinstance(outcome, RequestFailed) and outcome.error.code in REFUSALS:
-            return await self._reject(record, submission, outcome)
-        return await self._journal.outcome(submission.request, outcome, submission.traceparent)
-
-    async def _run(self, submission: Submission) -> RequestSucceeded | RequestFailed:
         request = submission.request
         try:
             limits = self._registry.get(request.operation).limits
         except UnknownOperationError as error:
             failure = Failure(code=FailureCode.UNKNOWN_OPERATION, message=str(error))
-            return fail(request, failure, attempts=0, now_ms=now_ms())
+            outcome = fail(request, failure, attempts=0, now_ms=now_ms())
+            return await self._reject(record, submission, outcome, (("operation", str(error)),))
+        return await self._run(record, submission, limits.timeout_ms(request.timeout_ms))
+
+    async def _run(self, record: Record, submission: Submission, timeout_ms: int) -> EncodedEvent:
         if self._leaving:
             raise LeaveRecord
+        request = submission.request
         run = self._runs[request.request_id] = Run(
             self._context,
             request,
-            timeout_ms=limits.timeout_ms(request.timeout_ms),
+            timeout_ms=timeout_ms,
             traceparent=submission.traceparent,
             cancelled=request.request_id in self.cancellations,
         )
         try:
-            return await run.outcome()
+            outcome = await run.outcome()
         finally:
             del self._runs[request.request_id]
+        if isinstance(outcome, RequestFailed) and outcome.error.code in REFUSALS:
+            return await self._reject(record, submission, outcome, run.invalid_fields)
+        return await self._journal.outcome(request, outcome, submission.traceparent)
 
-    async def _reject(self, record: Record, submission: Submission, outcome: RequestFailed) -> EncodedEvent:
+    async def _reject(
+        self,
+        record: Record,
+        submission: Submission,
+        outcome: RequestFailed,
+        fields: tuple[FieldProblem, ...] = (),
+    ) -> EncodedEvent:
         """Set the record aside and write the failure: whoever waits for the outcome hears of it, too."""
         await self._set_aside(
             record,
             outcome.error.code,
             outcome.error.message,
+            fields,
             request_id=outcome.request_id,
             attempts=outcome.attempts,
         )

@@ -1,8 +1,9 @@
 """What the compute service writes into the log: outcomes, announcements, dead letters."""
 
+import itertools
+import secrets
 import time
 from typing import Final
-from uuid import uuid4
 
 import structlog
 
@@ -17,6 +18,7 @@ from shared.domain.requests import (
     RequestSubmitted,
     RequestSucceeded,
 )
+from shared.domain.types import Mode
 from shared.events.codec import EncodedEvent, Event, Origin, encode
 from shared.kafka.producer import LogError, SendRefused, SupervisedProducer
 from shared.kafka.records import OutgoingRecord
@@ -30,10 +32,18 @@ COMPUTE_SOURCE: Final = "/consuma/compute"
 
 
 class Journal:
-    """Writes events; what must not be lost is tried until it is acknowledged."""
+    """Writes events; what must not be lost is tried until it is acknowledged.
 
-    def __init__(self, producer: SupervisedProducer) -> None:
-        self._producer = producer
+    Args:
+        urgent: for requests whose submitters wait. The client library has one request under way to a broker
+            at a time, so that what others write would hold theirs up.
+        other: for everything else.
+    """
+
+    def __init__(self, *, urgent: SupervisedProducer, other: SupervisedProducer) -> None:
+        self._producers = {Mode.SYNC: urgent, Mode.ASYNC: other}
+        self._nonce = secrets.token_hex(8)
+        self._numbers = itertools.count(1)
 
     async def outcome(
         self, request: RequestSubmitted, outcome: RequestSucceeded | RequestFailed, traceparent: str | None
@@ -43,26 +53,26 @@ class Journal:
         One that does not fit the log, with all that its submitter put around it, becomes a failure that does.
         """
         try:
-            encoded = await self._append(Topic.RESULTS, outcome, traceparent)
+            encoded = await self._append(Topic.RESULTS, outcome, outcome.mode, traceparent)
         except SendRefused as error:
             failure = Failure(code=FailureCode.RESULT_TOO_LARGE, message=str(error))
             outcome = fail(request, failure, attempts=outcome.attempts, now_ms=now_ms())
-            encoded = await self._append(Topic.RESULTS, outcome, traceparent)
+            encoded = await self._append(Topic.RESULTS, outcome, outcome.mode, traceparent)
         _tell(outcome)
         return encoded
 
     async def started(self, event: RequestStarted, traceparent: str | None) -> None:
         """Announce a run that takes a while; only told, so it is not tried again."""
-        encoded = encode(event, _origin(traceparent))
+        encoded = encode(event, self._origin(traceparent))
         try:
-            await self._producer.send(_record(Topic.RESULTS, encoded))
+            await self._producers[event.mode].send(_record(Topic.RESULTS, encoded))
         except LogError as error:
             metrics.STARTED_EVENTS_LOST.inc()
             log.warning("request.started_event_lost", request=event.request_id, error=str(error))
 
     async def dead_letter(self, letter: RequestDeadLettered, traceparent: str | None = None) -> None:
         """Set a record aside; durable on return."""
-        await self._append(Topic.REQUESTS_DLQ, letter, traceparent)
+        await self._append(Topic.REQUESTS_DLQ, letter, Mode.ASYNC, traceparent)
         metrics.DEAD_LETTERS.labels(letter.reason).inc()
         log.warning(
             "request.dead_lettered",
@@ -73,9 +83,14 @@ class Journal:
             attempts=letter.attempts,
         )
 
-    async def _append(self, topic: Topic, event: Event, traceparent: str | None) -> EncodedEvent:
-        encoded = encode(event, _origin(traceparent))
-        await self._producer.append(_record(topic, encoded))
+    def _origin(self, traceparent: str | None) -> Origin:
+        """Of the next event; drawing a random id for each would cost more than writing it."""
+        event_id = f"{self._nonce}-{next(self._numbers)}"
+        return Origin(event_id=event_id, source=COMPUTE_SOURCE, now_ms=now_ms(), traceparent=traceparent)
+
+    async def _append(self, topic: Topic, event: Event, mode: Mode, traceparent: str | None) -> EncodedEvent:
+        encoded = encode(event, self._origin(traceparent))
+        await self._producers[mode].append(_record(topic, encoded))
         return encoded
 
 
@@ -104,10 +119,6 @@ def _tell(outcome: RequestSucceeded | RequestFailed) -> None:
 def now_ms() -> int:
     """The time, in ms since the epoch."""
     return time.time_ns() // 1_000_000
-
-
-def _origin(traceparent: str | None) -> Origin:
-    return Origin(event_id=str(uuid4()), source=COMPUTE_SOURCE, now_ms=now_ms(), traceparent=traceparent)
 
 
 def _record(topic: Topic, encoded: EncodedEvent) -> OutgoingRecord:

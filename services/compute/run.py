@@ -10,7 +10,7 @@ from typing import Self
 from services.compute import metrics
 from services.compute.journal import Journal, now_ms
 from services.compute.slot import Slot, Task
-from services.compute.slot_outcome import Completed, Outcome
+from services.compute.slot_outcome import Completed, Failed, Outcome
 from services.compute.slot_pool import SlotPool, Turn
 from shared.domain.execution import (
     Computed,
@@ -31,6 +31,7 @@ from shared.domain.requests import (
     RequestSucceeded,
 )
 from shared.domain.types import JsonText
+from shared.events.submission import FieldProblem
 from shared.kafka.consumer import LeaveRecord
 
 __all__ = ["Run", "RunContext"]
@@ -55,6 +56,8 @@ class RunContext:
 
 class Run:
     """Runs `request` until there is an outcome: twice when its slot crashes, else once.
+
+    `invalid_fields` says afterwards what was wrong in its input, where that was the reason of its failure.
 
     Args:
         context: what it runs with.
@@ -81,6 +84,7 @@ class Run:
         self._leaving = False
         self._turn: Turn | None = None
         self._slot: Slot | None = None
+        self.invalid_fields: tuple[FieldProblem, ...] = ()
 
     def cancel(self) -> str:
         """End the run with a failure; returns what it was doing."""
@@ -142,6 +146,8 @@ class Run:
                     outcome = await slot.run(self._task())
             finally:
                 self._turn = self._slot = None
+        if isinstance(outcome, Failed):
+            self.invalid_fields = outcome.fields
         return _execution(outcome, queue_ms)
 
     def _check(self) -> None:

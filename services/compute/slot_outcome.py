@@ -31,10 +31,11 @@ class Completed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """There is no result, and why."""
+    """There is no result, and why; `fields` of an invalid input are named with what is wrong there."""
 
     failure: Failure
     compute_ms: float
+    fields: tuple[tuple[str, str], ...] = ()
 
 
 Outcome = Completed | Failed
@@ -50,7 +51,7 @@ def answered(answer: Answer, body: bytes) -> Outcome:
         type=answer.error_type or None,
         peak_rss_bytes=answer.peak_rss_bytes,
     )
-    return Failed(failure=failure, compute_ms=answer.compute_ms)
+    return Failed(failure=failure, compute_ms=answer.compute_ms, fields=answer.fields)
 
 
 def died(

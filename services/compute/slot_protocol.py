@@ -55,7 +55,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How the order of that number went; the body of the frame is the result as JSON, or empty.
 
-    `worn` says why the process must not run another order, if so: what this one left behind in it.
+    `worn` says why the process must not run another order, if so: what this one left behind in it. `fields`
+    says what is wrong where in an invalid input.
     """
 
     number: int
@@ -66,6 +67,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     worn: str = ""
     error_type: str = ""
     message: str = ""
+    fields: tuple[tuple[str, str], ...] = ()
 
 
 class StartSlot(msgspec.Struct, frozen=True, tag="start"):

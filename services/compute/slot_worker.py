@@ -37,6 +37,7 @@ RESET_PEAK: Final = b"5"
 
 MAX_MESSAGE: Final = 2_000
 MAX_TYPE: Final = 200
+MAX_FIELD: Final = 200
 PAGE_BYTES: Final = resource.getpagesize()
 
 _orders: Final = msgspec.json.Decoder(Order)
@@ -110,6 +111,7 @@ class _Worker:
             compute_ms=compute_ms,
             error_type=type(error).__name__[:MAX_TYPE] if error else "",
             message=_describe(error) if kind != "memory" else self._memory_words(order.operation),
+            fields=_fields(error),
             peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             worn=self._clean_up(kind, error),
             rss_bytes=_rss_bytes(),
@@ -178,6 +180,16 @@ def _describe(error: BaseException | None) -> str:
     except BaseException:  # noqa: BLE001 - as above
         return "the exception cannot be described"
     return text[:MAX_MESSAGE].encode("utf-8", "backslashreplace").decode()
+
+
+def _fields(error: BaseException | None) -> tuple[tuple[str, str], ...]:
+    if not isinstance(error, InvalidInputError):
+        return ()
+    return tuple((_cut(path), _cut(words)) for path, words in error.fields)
+
+
+def _cut(text: str) -> str:
+    return text[:MAX_FIELD].encode("utf-8", "backslashreplace").decode()
 
 
 def _rss_bytes() -> int:

@@ -6,6 +6,7 @@ request; every reader of the log derives the same one.
 """
 
 import hashlib
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -272,11 +273,11 @@ def _reply_to(headers: Headers) -> ReplyTo | None:
     if not topic:
         return None
     correlation_id = next((value for name, value in headers if name.lower() == "correlation-id"), b"")
-    partition = first_header(headers, "reply-partition")
+    partition = first_header(headers, "reply-partition") or ""
     return ReplyTo(
         topic=topic,
         correlation_id=correlation_id,
-        partition=int(partition) if partition and partition.isascii() and partition.isdigit() else None,
+        partition=int(partition) if _PARTITION.fullmatch(partition) else None,
     )
 
 
@@ -292,6 +293,7 @@ def _reply_headers(reply_to: ReplyTo | None) -> Headers:
     return (*headers, ("reply-partition", str(reply_to.partition).encode()))
 
 
+_PARTITION: Final = re.compile(r"[0-9]{1,9}")
 _encoder: Final = msgspec.json.Encoder()
 _data_decoder: Final = msgspec.json.Decoder(RequestData)
 _structured_decoder: Final = msgspec.json.Decoder(_Structured)

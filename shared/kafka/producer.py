@@ -75,10 +75,16 @@ class SupervisedProducer:
 
     Holds at most `MAX_UNACKED_BYTES` and `MAX_UNACKED_SENDS` that wait for an acknowledgement; beyond that
     sends fail at once.
+
+    Args:
+        settings: where the broker is, and time limits.
+        linger_ms: how long a record waits for others to share its request, which saves both ends work; for
+            records that nobody waits for.
     """
 
-    def __init__(self, settings: KafkaSettings) -> None:
+    def __init__(self, settings: KafkaSettings, *, linger_ms: int = 0) -> None:
         self._settings = settings
+        self._linger_ms = linger_ms
         self._limits = {topic_name(settings, spec.topic): spec.max_bytes for spec in topic_table(settings)}
         self._names = {topic: topic_name(settings, topic) for topic in Topic}
         self._directory = TopicDirectory()
@@ -251,7 +257,7 @@ class SupervisedProducer:
             log.error("log.producer_close_failed", exc_info=error)
 
     async def _connect(self) -> ProducerClient:
-        client = ProducerClient(self._settings)
+        client = ProducerClient(self._settings, linger_ms=self._linger_ms)
         try:
             await client.start()
         except (KafkaError, TimeoutError, OSError) as error:

@@ -27,15 +27,18 @@ CLOSE_TIMEOUT_S: Final = 2.0
 
 
 class ProducerClient:
-    """Appends with acks=all, at most once for each call."""
+    """Appends with acks=all, at most once for each call.
 
-    def __init__(self, settings: KafkaSettings) -> None:
+    A record waits for others of its partition for `linger_ms`.
+    """
+
+    def __init__(self, settings: KafkaSettings, *, linger_ms: int = 0) -> None:
         self._client = AIOKafkaProducer(
             bootstrap_servers=settings.kafka,
             client_id=f"{settings.topic_prefix}producer",
             acks="all",
             enable_idempotence=True,
-            linger_ms=0,
+            linger_ms=linger_ms,
             max_batch_size=BATCH_BYTES,
             max_request_size=LETTER_BYTES,
             request_timeout_ms=settings.send_timeout_ms,
