@@ -1,8 +1,8 @@
 """Known work by every way in, and a verdict: python -m bench.drill [--kill compute-1].
 
-Starts a system of its own on the embedded broker and database, submits over REST (half sync, half async), with
-kcat and with confluent-kafka, recomputes every result, verifies every callback's signature and compares what
-the API lists with what happened. With --kill, the named process is killed with SIGKILL again and again.
+Starts a system of its own on the embedded broker and database, submits over REST (half sync, half async),
+with kcat and with confluent-kafka, recomputes every result, verifies every callback's signature and compares
+what the API lists with what happened. With --kill, the named process is killed with SIGKILL again and again.
 """
 
 import argparse
