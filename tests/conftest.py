@@ -1,14 +1,21 @@
-"""Where the real broker and the real database of the tests are."""
+"""Where the real broker and the real database of the tests are.
+
+Given by option, else containers where Docker answers, else the embedded stack; started when a test first
+needs them and ended with the session.
+"""
 
 import os
-import secrets
 from collections.abc import Iterator
 
 import pymysql
 import pytest
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL
 
 from shared.db.migrate import upgrade
+from tests.fixtures.stores import Store, database_name, kafka_store, mysql_store, server_of
+
+STORES = pytest.StashKey[dict[str, Store]]()
+KAFKA, MYSQL = "kafka_address", "mysql_server"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -25,22 +32,48 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[STORES] = {
+        KAFKA: kafka_store(str(config.getoption("--kafka"))),
+        MYSQL: mysql_store(str(config.getoption("--mysql"))),
+    }
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    stores = config.stash[STORES]
+    return [f"broker: {stores[KAFKA].headline}", f"database: {stores[MYSQL].headline}"]
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Fetch before the first test, whose time limit is not meant for downloads."""
+    needed = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    capture = session.config.pluginmanager.getplugin("capturemanager")
+    for name, store in session.config.stash[STORES].items():
+        if name in needed and not session.config.option.collectonly:
+            with capture.global_and_fixture_disabled():
+                store.fetch()
+
+
 @pytest.fixture(scope="session")
-def kafka_address(pytestconfig: pytest.Config) -> str:
+def kafka_address(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a running broker."""
-    return str(pytestconfig.getoption("--kafka")) or "127.0.0.1:19092"
+    store = pytestconfig.stash[STORES][KAFKA]
+    yield store.start(tmp_path_factory.mktemp("kafka"))
+    store.end()
 
 
 @pytest.fixture(scope="session")
-def mysql_server(pytestconfig: pytest.Config) -> URL:
+def mysql_server(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[URL]:
     """A running server; its URL names no database of ours."""
-    return make_url(str(pytestconfig.getoption("--mysql")) or "mysql+aiomysql://root@127.0.0.1:13306/")
+    store = pytestconfig.stash[STORES][MYSQL]
+    yield server_of(store.start(tmp_path_factory.mktemp("database")))
+    store.end()
 
 
 @pytest.fixture(scope="session")
 def mysql_url(mysql_server: URL) -> Iterator[str]:
     """A migrated database of this session, dropped at its end."""
-    name = f"consuma_test_{secrets.token_hex(4)}"
+    name = database_name()
     url = mysql_server.set(database=name).render_as_string(hide_password=False)
     upgrade(url)
     yield url

@@ -84,7 +84,7 @@ class Child:
         return self.bury()
 
     def bury(self) -> int:
-        """Kill what is left of the group while the unreaped leader still reserves its number; the exit code."""
+        """Kill what is left of the group while the unreaped leader still reserves its number."""
         self.kill()
         code = self._process.wait()
         os.close(self._pidfd)

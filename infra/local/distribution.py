@@ -22,7 +22,7 @@ from infra.local.fetching import Fetcher
 from infra.local.reporting import Reporter
 from infra.local.settings import LocalSettings
 
-__all__ = ["Distribution"]
+__all__ = ["KAFKA", "MARIADB", "Distribution"]
 
 KAFKA: Final = "kafka"
 MARIADB: Final = "mariadb"

@@ -29,7 +29,7 @@ SEND_TIMEOUT_MS = 1_500
 @pytest.fixture
 async def broker(tmp_path: Path) -> AsyncIterator[OwnBroker]:
     made = OwnBroker(tmp_path)
-    await asyncio.to_thread(made.format)
+    await made.format()
     await made.start()
     yield made
     made.kill()
