@@ -5,7 +5,7 @@ from shared.domain.callbacks import FailedAttempt, SuccessfulAttempt
 from shared.domain.retry_after import retry_after_ms
 from shared.domain.retry_policy import ErrorClass, classify_status
 
-__all__ = ["ABORT_MESSAGE", "DISABLE", "attempt_of", "wants_disabling"]
+__all__ = ["ABORT_MESSAGE", "DISABLE", "attempt_of", "disabling_reason"]
 
 DISABLE = "disable"
 ABORT_MESSAGE = "abort-message"
@@ -37,9 +37,13 @@ def attempt_of(
     )
 
 
-def wants_disabling(outcome: Answer | CallFailure) -> bool:
-    """Whether the receiver wants no more callbacks at this URL: it says so, or is gone for good."""
-    return isinstance(outcome, Answer) and (outcome.status == GONE or _asks(outcome, DISABLE))
+def disabling_reason(outcome: Answer | CallFailure) -> str | None:
+    """Why the receiver wants no more callbacks at this URL, or None when it has not said so."""
+    if not isinstance(outcome, Answer):
+        return None
+    if outcome.status == GONE:
+        return "answered 410"
+    return f"answered {outcome.status} with webhook-delivery: {DISABLE}" if _asks(outcome, DISABLE) else None
 
 
 def _asks(answer: Answer, request: str) -> bool:

@@ -1,31 +1,51 @@
-"""Makes deliveries over HTTP, each within its deadline, and says what came of them."""
+"""Makes deliveries over HTTP, each within its deadline, and says what came of them.
 
+A delivery passes, in this order: the state of its destination, the breakers, the queue of its origin, the
+address policy, the call. Whatever stops it before the call spends no attempt, and nothing that a receiver
+does is raised.
+"""
+
+import asyncio
 import ssl
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
-from services.callback.attempts import attempt_of
-from services.callback.call import Call
+import structlog
+
+from services.callback import http_metrics
+from services.callback.attempts import attempt_of, disabling_reason
+from services.callback.breakers import Breakers, Permit
+from services.callback.call import Answer, Call, CallFailure
 from services.callback.http_client import HttpClient
 from services.callback.http_settings import CallbackHttpSettings
-from services.callback.ports import Dispatched
+from services.callback.lanes import Lanes, SentAwayError
+from services.callback.origins import Origin, load_origins
+from services.callback.ports import DeferralReason, Deferred, Disabled, Dispatched
 from services.callback.resolver import SystemLookup
-from services.callback.signing import Signer, parse_secrets
 from services.callback.targets import target_policy
+from shared.destinations.changes import append_change, disable
+from shared.destinations.directory import DestinationDirectory
+from shared.domain.breaker import BreakerPolicy
 from shared.domain.callback_urls import callback_url_problem
 from shared.domain.callbacks import Delivery, FailedAttempt
+from shared.domain.destinations import destination_id, disabled_message, identify
 from shared.domain.retry_policy import ErrorClass
-from shared.kafka.producer import SupervisedProducer
+from shared.kafka.producer import LogError, SupervisedProducer
 
 __all__ = ["HttpDispatcher"]
 
-USER_AGENT: Final = "consuma-callback/1"
+log = structlog.get_logger()
+
+SOURCE: Final = "/consuma/callback"
+SHORTEST_ABSENCE_MS: Final = 1_000
+PROBE_GRACE_MS: Final = 5_000
+"""A probe may last as long as any attempt, and a little longer."""
+
 FIXED_HEADERS: Final = {
     "Content-Type": "application/json",
-    "User-Agent": USER_AGENT,
+    "User-Agent": "consuma-callback/1",
     "Accept": "*/*",
     "Accept-Encoding": "identity",
 }
@@ -42,6 +62,7 @@ class HttpDispatcher:
     Raises:
         SecretError: a signing secret is missing or is not one.
         TargetError: a setting of where callbacks may go cannot be read.
+        OriginsError: the file of destinations cannot be used.
     """
 
     def __init__(
@@ -50,69 +71,140 @@ class HttpDispatcher:
         producer: SupervisedProducer,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._settings = settings
         self._producer = producer
         self._clock = clock
-        self._signer = Signer(parse_secrets(settings.webhook_secrets.get_secret_value()))
-        self._targets = target_policy(settings)
+        self._origins = load_origins(settings)
+        self._lanes = Lanes(settings.callback_total_concurrency)
+        self._breakers = Breakers(
+            BreakerPolicy(
+                failures=settings.breaker_failures,
+                open_ms=settings.breaker_open_ms,
+                max_open_ms=settings.breaker_max_open_ms,
+                probe_ms=settings.callback_timeout_ms + PROBE_GRACE_MS,
+            )
+        )
+        self._directory = DestinationDirectory(settings)
         self._lookup = SystemLookup()
-        self._client: HttpClient | None = None
+        proxy = settings.callback_proxy
+        self._client = HttpClient(
+            target_policy(settings),
+            self._lookup,
+            connect_timeout_s=settings.callback_connect_timeout_ms / 1000,
+            ssl_context=_trust(settings.callback_ca_file),
+            proxy=proxy.get_secret_value() if proxy else None,
+        )
 
     @property
     def ready(self) -> bool:
-        """Whether deliveries can be made."""
-        return self._client is not None
+        """Whether it is known which destinations are disabled."""
+        return self._directory.ready
 
     async def start(self) -> None:
-        """Open the pool of connections."""
-        client = HttpClient(
-            self._targets,
-            self._lookup,
-            connect_timeout_s=self._settings.callback_connect_timeout_ms / 1000,
-            ssl_context=_trust(self._settings.callback_ca_file),
-            proxy=self._settings.callback_proxy and self._settings.callback_proxy.get_secret_value(),
-        )
-        await client.start()
-        self._client = client
+        """Learn which destinations are disabled, however long the log takes, and open the connections."""
+        await self._directory.load()
+        await self._client.start()
 
     async def stop(self) -> None:
         """Close all connections."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.stop()
+        await self._client.stop()
         self._lookup.close()
 
     async def run(self) -> None:
-        """Nothing is followed."""
+        """Follow which destinations are disabled until cancelled."""
+        await self._directory.run()
 
     async def dispatch(self, delivery: Delivery) -> Dispatched:
-        """Send `delivery` once; raises only when it is cancelled."""
+        """Send `delivery` once, unless it has to wait or must not be sent; raises only when cancelled."""
         problem = callback_url_problem(delivery.url)
         if problem is not None:
-            return FailedAttempt(
-                error_class=ErrorClass.FORBIDDEN,
-                at_ms=self._now_ms(),
-                duration_ms=0.0,
-                message=f"the callback URL {problem}",
-            )
-        return await self._attempt(delivery)
+            return self._unsendable(f"the callback URL {problem}")
+        try:
+            origin = self._origins.of(delivery.url)
+        except ValueError:
+            return self._unsendable("the callback URL cannot be read")
+        destination = destination_id(delivery.source, delivery.url)
+        disabled = self._directory.disabled(destination)
+        if disabled is not None:
+            return Disabled(message=disabled_message(disabled))
+        return await self._when_possible(delivery, origin, destination)
 
-    async def _attempt(self, delivery: Delivery) -> Dispatched:
-        if self._client is None:
-            raise RuntimeError(f"not started; a delivery for {urlsplit(delivery.url).hostname}")
+    async def _when_possible(self, delivery: Delivery, origin: Origin, destination: str) -> Dispatched:
+        """Make the delivery when its breakers and its origin's limits let it, else say when to come back.
+
+        The breakers are asked again after the wait: they may have opened meanwhile.
+        """
+        closed_until_ms = self._breakers.closed_until(origin.name, destination, self._now_ms())
+        if closed_until_ms is not None:
+            return self._put_off(origin, closed_until_ms)
+        try:
+            async with self._lanes.turn(origin.name, origin.limits):
+                permit = self._breakers.admit(origin.name, destination, self._now_ms())
+                if permit is None:
+                    return self._put_off(origin, self._now_ms())
+                return await self._attempt(delivery, origin, permit)
+        except SentAwayError as away:
+            reason = DeferralReason.RATE_LIMITED if away.by_rate else DeferralReason.QUEUE_FULL
+            return Deferred(reason=reason, not_before_ms=away.not_before_ms)
+
+    def _put_off(self, origin: Origin, until_ms: int) -> Deferred:
+        earliest_ms = max(until_ms, self._now_ms() + SHORTEST_ABSENCE_MS)
+        return Deferred(
+            reason=DeferralReason.BREAKER_OPEN,
+            not_before_ms=self._lanes.come_back_ms(origin.name, origin.limits, earliest_ms),
+        )
+
+    async def _attempt(self, delivery: Delivery, origin: Origin, permit: Permit) -> Dispatched:
         begun = time.perf_counter()
-        outcome = await self._client.post(self._call(delivery))
+        try:
+            outcome = await self._client.post(self._call(delivery, origin))
+        except asyncio.CancelledError:
+            self._breakers.give_back(permit, self._now_ms())
+            raise
         duration_ms = (time.perf_counter() - begun) * 1000
-        return attempt_of(outcome, at_ms=self._now_ms(), duration_ms=duration_ms)
+        attempt = attempt_of(outcome, at_ms=self._now_ms(), duration_ms=duration_ms)
+        self._breakers.settle(permit, attempt)
+        await self._heed(delivery, outcome)
+        return attempt
 
-    def _call(self, delivery: Delivery) -> Call:
+    async def _heed(self, delivery: Delivery, outcome: Answer | CallFailure) -> None:
+        """Disable the destination if its receiver wants that.
+
+        When the log does not take it now, nothing changes: the next delivery will be answered alike.
+        """
+        reason = disabling_reason(outcome)
+        if reason is None:
+            return
+        destination, shown = identify(delivery.source, delivery.url)
+        event = disable(
+            destination,
+            submitter=delivery.source,
+            url=shown,
+            reason=reason,
+            by="receiver",
+            now_ms=self._now_ms(),
+        )
+        try:
+            await append_change(self._producer, event, source=SOURCE)
+        except LogError as error:
+            log.warning("destination.not_disabled", destination=destination, url=shown, error=str(error))
+            return
+        self._directory.apply(event)
+        http_metrics.DISABLED.inc()
+        log.warning("destination.disabled", destination=destination, url=shown, reason=reason)
+
+    def _call(self, delivery: Delivery, origin: Origin) -> Call:
         body = delivery.body.encode()
-        signature = self._signer.headers(delivery.webhook_id, int(self._clock()), body)
+        signature = origin.signer.headers(delivery.webhook_id, int(self._clock()), body)
         return Call(
             url=delivery.url,
-            headers=FIXED_HEADERS | signature,
+            headers={**FIXED_HEADERS, **origin.headers, **signature},
             body=body,
-            timeout_s=self._settings.callback_timeout_ms / 1000,
+            timeout_s=origin.timeout_s,
+        )
+
+    def _unsendable(self, message: str) -> FailedAttempt:
+        return FailedAttempt(
+            error_class=ErrorClass.FORBIDDEN, at_ms=self._now_ms(), duration_ms=0.0, message=message
         )
 
     def _now_ms(self) -> int:

@@ -12,6 +12,7 @@ import msgspec
 
 from shared.db.tables import NAME_LENGTH, REFERENCE_LENGTH, URL_LENGTH
 from shared.domain.callbacks import DeliveryDeadLettered
+from shared.domain.destinations import DestinationDisabled, DestinationEnabled
 from shared.domain.identity import canonical_uuid
 from shared.domain.requests import RequestDeadLettered, RequestSubmitted
 from shared.domain.types import Mode, RequestEvent
@@ -116,6 +117,8 @@ def _own_event(topic: Topic, record: Record) -> Understood:
 def _request_id(event: Event) -> str | None:
     if isinstance(event, DeliveryDeadLettered):
         return event.delivery.request_id
+    if isinstance(event, DestinationDisabled | DestinationEnabled):
+        raise MalformedEventError(f"{type(event).__name__} does not belong into this topic")
     return event.request_id
 
 

@@ -19,6 +19,7 @@ from shared.domain.callbacks import (
     Delivery,
     DeliveryDeadLettered,
 )
+from shared.domain.destinations import DestinationDisabled, DestinationEnabled
 from shared.domain.requests import (
     RequestCancelled,
     RequestDeadLettered,
@@ -56,6 +57,8 @@ Event = (
     | CallbackDiscarded
     | Delivery
     | DeliveryDeadLettered
+    | DestinationDisabled
+    | DestinationEnabled
 )
 
 EVENT_TYPES: Final[dict[str, type[Event]]] = {
@@ -71,6 +74,8 @@ EVENT_TYPES: Final[dict[str, type[Event]]] = {
     "consuma.callback.discarded.v1": CallbackDiscarded,
     "consuma.delivery.postponed.v1": Delivery,
     "consuma.delivery.dead_lettered.v1": DeliveryDeadLettered,
+    "consuma.destination.disabled.v1": DestinationDisabled,
+    "consuma.destination.enabled.v1": DestinationEnabled,
 }
 _encoder: Final = msgspec.json.Encoder()
 _NAMES: Final = {event_class: name for name, event_class in EVENT_TYPES.items()}
@@ -111,9 +116,9 @@ def type_name(event: Event) -> str:
 
 
 def encode(event: Event, origin: Origin) -> EncodedEvent:
-    """`event` as a record, keyed by its request's id."""
+    """`event` as a record, keyed by the id of its request or destination."""
     facts = _facts(event)
-    subject = facts.request_id if facts else getattr(event, "request_id", None)
+    subject = facts.request_id if facts else _subject(event)
     envelope = Envelope(
         id=origin.event_id,
         type=_NAMES[type(event)],
@@ -162,6 +167,12 @@ def _facts(event: Event) -> RequestEvent | None:
     if isinstance(event, DeliveryDeadLettered):
         return event.delivery
     return event if isinstance(event, RequestEvent) else None
+
+
+def _subject(event: Event) -> str | None:
+    if isinstance(event, DestinationDisabled | DestinationEnabled):
+        return event.destination_id
+    return getattr(event, "request_id", None)
 
 
 def _extensions(facts: RequestEvent | None) -> tuple[tuple[str, str], ...]:

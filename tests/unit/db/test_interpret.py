@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from shared.db.interpret import Anomaly, Skipped, Understood, interpret
 from shared.db.keys import PROJECTED_TOPICS, delivered_key, facts_key, order_key, place_of, submission_of
+from shared.domain.destinations import DestinationEnabled
 from shared.domain.requests import RequestDeadLettered, RequestStarted, RequestSubmitted
 from shared.domain.types import Mode, RequestFacts, RequestId
 from shared.events.codec import decode_as
@@ -84,6 +85,15 @@ def test_an_anomaly_finds_its_request_by_the_key() -> None:
     found = interpret(Topic.RESULTS, record)
     assert isinstance(found, Anomaly)
     assert found.request_id == request_id(3)
+
+
+def test_an_event_of_another_topic_is_an_anomaly() -> None:
+    event = DestinationEnabled(
+        destination_id="d", submitter="rest", url="http://h/", reason="", enabled_by="ops", at_ms=1
+    )
+    found = interpret(Topic.CALLBACKS, LogBuilder().event(Topic.CALLBACKS, event))
+    assert isinstance(found, Anomaly)
+    assert "does not belong" in found.reason
 
 
 PLACES = st.builds(

@@ -15,6 +15,7 @@ from shared.domain.callbacks import (
     Delivery,
     DeliveryDeadLettered,
 )
+from shared.domain.destinations import DestinationDisabled, DestinationEnabled, identify
 from shared.domain.requests import (
     Failure,
     FailureCode,
@@ -65,6 +66,7 @@ DELIVERY = Delivery(
         AttemptSummary(attempt=1, at_ms=1, duration_ms=2.5, error_class=ErrorClass.HTTP_5XX, status=503),
     ),
 )
+DESTINATION, SHOWN = identify("rest", DELIVERY.url)
 EVENTS: list[Event] = [
     RequestStarted(**FACTS, attempt=1, started_at_ms=5, worker="compute-0"),
     RequestSucceeded(
@@ -118,6 +120,22 @@ EVENTS: list[Event] = [
         message="404",
         last_failed_at_ms=1,
         dead_lettered_at_ms=2,
+    ),
+    DestinationDisabled(
+        destination_id=DESTINATION,
+        submitter="rest",
+        url=SHOWN,
+        reason="answered 410",
+        disabled_by="receiver",
+        at_ms=5,
+    ),
+    DestinationEnabled(
+        destination_id=DESTINATION,
+        submitter="rest",
+        url=SHOWN,
+        reason="moved back",
+        enabled_by="ops",
+        at_ms=6,
     ),
 ]
 

@@ -1,0 +1,185 @@
+"""Whose turn it is: at most so many calls to an origin, so many waiting, so many calls altogether.
+
+Where calls are scarce, origins that wait take turns, so that a long queue for one does not delay another. No
+wait is longer than its bound; whoever is sent away is told when to come back, at the pace of the origin.
+"""
+
+import asyncio
+import random
+import time
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from services.callback import http_metrics
+from shared.domain.pacing import NO_TURNS, Turns, next_turn, reserve, took
+
+__all__ = ["LaneLimits", "Lanes", "SentAwayError"]
+
+LANES_KEPT: Final = 10_000
+LANES_EXAMINED: Final = 2
+"""At every new one: more are looked at than are added, so that those that are forgotten keep up."""
+
+SHORTEST_ABSENCE_MS: Final = 1_000
+
+
+class SentAwayError(Exception):
+    """There is no room for a call to this origin. Coming back is pointless before `not_before_ms`."""
+
+    def __init__(self, not_before_ms: int, *, by_rate: bool = False) -> None:
+        super().__init__(f"no room before {not_before_ms}")
+        self.not_before_ms = not_before_ms
+        self.by_rate = by_rate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneLimits:
+    """Limits of one origin. `rate` is calls a second, 0 for none; nobody waits longer than `wait_s`."""
+
+    concurrency: int
+    queue: int
+    wait_s: float
+    rate: float = 0.0
+
+
+@dataclass(slots=True)
+class _Lane:
+    limits: LaneLimits
+    running: int = 0
+    waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
+    turns: Turns = NO_TURNS
+    free_ms: float = 0.0
+
+    @property
+    def grantable(self) -> bool:
+        return bool(self.waiting) and self.running < self.limits.concurrency
+
+    def idle(self, now_ms: float) -> bool:
+        """Whether forgetting this lane changes nothing."""
+        return not self.running and not self.waiting and max(self.free_ms, self.turns.last_ms) <= now_ms
+
+
+class Lanes:
+    """The lanes of all origins."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._running = 0
+        self._lanes: OrderedDict[str, _Lane] = OrderedDict()
+        self._next: OrderedDict[str, None] = OrderedDict()
+
+    @asynccontextmanager
+    async def turn(self, origin: str, limits: LaneLimits) -> AsyncIterator[None]:
+        """Leave for one call to `origin`, while entered.
+
+        Raises:
+            SentAwayError: the queue is full, or the wait was too long.
+        """
+        lane = self._lane(origin, limits)
+        await self._enter(origin, lane)
+        begun: float | None = None
+        try:
+            await self._keep_rate(lane)
+            begun = time.monotonic()
+            yield
+        finally:
+            if begun is not None:
+                lane.turns = took(lane.turns, (time.monotonic() - begun) * 1000)
+            self._leave(origin, lane)
+
+    def come_back_ms(self, origin: str, limits: LaneLimits, earliest_ms: float) -> int:
+        """When one that was sent away for another reason should come back, not before `earliest_ms`."""
+        return self._send_away(self._lane(origin, limits), earliest_ms)
+
+    def _lane(self, origin: str, limits: LaneLimits) -> _Lane:
+        lane = self._lanes.get(origin)
+        if lane is None:
+            self._forget_idle()
+            lane = self._lanes[origin] = _Lane(limits)
+        self._lanes.move_to_end(origin)
+        return lane
+
+    async def _enter(self, origin: str, lane: _Lane) -> None:
+        if self._running < self._total and lane.running < lane.limits.concurrency and not lane.waiting:
+            self._count(lane, 1)
+            return
+        if len(lane.waiting) >= lane.limits.queue:
+            raise SentAwayError(self._send_away(lane, _now_ms() + SHORTEST_ABSENCE_MS))
+        await self._wait(origin, lane)
+
+    async def _wait(self, origin: str, lane: _Lane) -> None:
+        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        lane.waiting.append(granted)
+        self._grant(origin, lane)
+        try:
+            with http_metrics.QUEUED.track_inprogress():
+                async with asyncio.timeout(lane.limits.wait_s):
+                    await granted
+        except BaseException as error:
+            if granted.done() and not granted.cancelled():
+                self._leave(origin, lane)
+            elif granted in lane.waiting:
+                lane.waiting.remove(granted)
+            if isinstance(error, TimeoutError):
+                raise SentAwayError(self._send_away(lane, _now_ms() + SHORTEST_ABSENCE_MS)) from None
+            raise
+
+    async def _keep_rate(self, lane: _Lane) -> None:
+        if not lane.limits.rate:
+            return
+        wait_ms, free_ms = reserve(lane.free_ms, _now_ms(), lane.limits.rate)
+        if wait_ms > lane.limits.wait_s * 1000:
+            earliest_ms = _now_ms() + max(wait_ms, SHORTEST_ABSENCE_MS)
+            raise SentAwayError(self._send_away(lane, earliest_ms), by_rate=True)
+        lane.free_ms = free_ms
+        await asyncio.sleep(wait_ms / 1000)
+
+    def _leave(self, origin: str, lane: _Lane) -> None:
+        self._count(lane, -1)
+        self._grant(origin, lane)
+
+    def _grant(self, origin: str, lane: _Lane) -> None:
+        """Give what is free to those who wait, one origin after the other; `lane` may have come to wait."""
+        if lane.grantable:
+            self._next.setdefault(origin)
+        while self._next and self._running < self._total:
+            origin, _ = self._next.popitem(last=False)
+            lane = self._lanes[origin]
+            if not lane.grantable:
+                continue
+            granted = lane.waiting.popleft()
+            if not granted.done():  # done is one whose wait was just given up
+                granted.set_result(None)
+                self._count(lane, 1)
+            if lane.grantable:
+                self._next[origin] = None
+
+    def _count(self, lane: _Lane, change: int) -> None:
+        lane.running += change
+        self._running += change
+        http_metrics.CALLS.set(self._running)
+
+    def _send_away(self, lane: _Lane, earliest_ms: float) -> int:
+        spread = random.random()  # noqa: S311 - spreads load, hides no secret
+        not_before_ms, lane.turns = next_turn(lane.turns, earliest_ms, lane.limits.concurrency, spread)
+        return not_before_ms
+
+    def _forget_idle(self) -> None:
+        """Drop lanes that were used least recently: idle ones, and beyond the bound those that only wait."""
+        now_ms = _now_ms()
+        for _ in range(LANES_EXAMINED):
+            if not self._lanes:
+                break
+            origin, lane = next(iter(self._lanes.items()))
+            if lane.running or lane.waiting:
+                self._lanes.move_to_end(origin)
+            elif lane.idle(now_ms) or len(self._lanes) > LANES_KEPT:
+                del self._lanes[origin]
+                self._next.pop(origin, None)
+        http_metrics.LANES.set(len(self._lanes))
+
+
+def _now_ms() -> float:
+    return time.time() * 1000

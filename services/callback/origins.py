@@ -1,0 +1,176 @@
+"""Settings of single origins, from a file: secrets, limits, deadline and headers of their own.
+
+Everything is checked when the service starts; an error names the file, the origin and the setting, and shows
+no value, which may be a secret.
+"""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from yarl import URL
+
+from services.callback.http_settings import CallbackHttpSettings
+from services.callback.lanes import LaneLimits
+from services.callback.signing import SecretError, Signer, parse_secrets
+
+__all__ = ["Origin", "Origins", "OriginsError", "load_origins", "origin_of"]
+
+OWN_HEADERS: Final = frozenset(
+    {
+        "accept-encoding",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "expect",
+        "host",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+"""Headers that a request of ours has, or must not have."""
+
+
+class OriginsError(ValueError):
+    """The file of destinations cannot be used."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """How calls to one origin are made."""
+
+    name: str
+    signer: Signer
+    limits: LaneLimits
+    timeout_s: float
+    headers: Mapping[str, str] = field(repr=False)
+
+
+class _OriginSettings(BaseModel):
+    """One entry of the file; what is absent is as for every other origin."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    secrets: SecretStr | tuple[SecretStr, ...] = ()
+    concurrency: int | None = Field(default=None, ge=1, le=1_000)
+    queue: int | None = Field(default=None, ge=0, le=10_000)
+    rate: float | None = Field(default=None, ge=0, le=100_000)
+    timeout_ms: int | None = Field(default=None, ge=10, le=300_000)
+    headers: dict[str, SecretStr] = Field(default_factory=dict)
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    origins: dict[str, _OriginSettings] = Field(default_factory=dict)
+
+
+class Origins:
+    """Knows how to call each origin: as the file says, else by the general settings."""
+
+    def __init__(self, settings: CallbackHttpSettings, named: Mapping[str, _OriginSettings]) -> None:
+        self._signer = Signer(parse_secrets(settings.webhook_secrets.get_secret_value()))
+        self._settings = settings
+        self._named = {name: self._build(name, own) for name, own in named.items()}
+
+    def of(self, url: str) -> Origin:
+        """How to call `url`.
+
+        Raises:
+            ValueError: it is no URL.
+        """
+        name = origin_of(URL(url))
+        return self._named.get(name) or self._build(name, _OriginSettings())
+
+    def _build(self, name: str, own: _OriginSettings) -> Origin:
+        general = self._settings
+        return Origin(
+            name=name,
+            signer=_signer(name, own) or self._signer,
+            limits=LaneLimits(
+                concurrency=own.concurrency or general.callback_concurrency,
+                queue=general.callback_queue if own.queue is None else own.queue,
+                wait_s=general.callback_queue_wait_ms / 1000,
+                rate=general.callback_rate if own.rate is None else own.rate,
+            ),
+            timeout_s=(own.timeout_ms or general.callback_timeout_ms) / 1000,
+            headers=_headers(name, own),
+        )
+
+
+def load_origins(settings: CallbackHttpSettings) -> Origins:
+    """The origins of the file that the settings name, if any.
+
+    Raises:
+        OriginsError: it cannot be read, or an entry is wrong.
+        SecretError: a secret of the general settings is missing or is not one.
+    """
+    path = settings.destinations_file
+    return Origins(settings, _read(path) if path is not None else {})
+
+
+def origin_of(url: URL) -> str:
+    """`scheme://host[:port]`, the port only where it is not the scheme's own.
+
+    Raises:
+        ValueError: `url` has no host.
+    """
+    return str(url.origin()).lower()
+
+
+def _read(path: Path) -> dict[str, _OriginSettings]:
+    """TOML, or JSON by the file's name: `origins`, each named by scheme, host and port."""
+    try:
+        text = path.read_text("utf-8")
+        document = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        entries = _File.model_validate(document).origins
+    except ValidationError as error:
+        raise OriginsError(f"{path}: {_first_problem(error)}") from None
+    except (OSError, ValueError) as error:
+        raise OriginsError(f"{path} (CONSUMA_DESTINATIONS_FILE): {error}") from None
+    return {_named(path, name): entry for name, entry in entries.items()}
+
+
+def _named(path: Path, name: str) -> str:
+    try:
+        url = URL(name)
+        origin = origin_of(url)
+    except ValueError as error:
+        raise OriginsError(f"{path}: {name!r} is no origin: {error}") from None
+    if url.scheme not in ("http", "https") or url.path not in ("", "/") or url.query_string or url.user:
+        raise OriginsError(f"{path}: {origin!r} must be scheme://host[:port] and nothing more")
+    return origin
+
+
+def _first_problem(error: ValidationError) -> str:
+    first = error.errors(include_input=False, include_url=False)[0]
+    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+
+
+def _signer(name: str, own: _OriginSettings) -> Signer | None:
+    secrets = (own.secrets,) if isinstance(own.secrets, SecretStr) else own.secrets
+    if not secrets:
+        return None
+    try:
+        return Signer(parse_secrets(" ".join(secret.get_secret_value() for secret in secrets)))
+    except SecretError as error:
+        raise OriginsError(f"origin {name}: {error}") from None
+
+
+def _headers(name: str, own: _OriginSettings) -> dict[str, str]:
+    headers = {header: value.get_secret_value() for header, value in own.headers.items()}
+    for header, value in headers.items():
+        if header.lower() in OWN_HEADERS or header.lower().startswith("webhook-"):
+            raise OriginsError(f"origin {name}: the header {header!r} cannot be set")
+        if not header.isascii() or not header.replace("-", "").replace("_", "").isalnum():
+            raise OriginsError(f"origin {name}: {header!r} is no name of a header")
+        if not value.isascii() or not value.isprintable():
+            raise OriginsError(f"origin {name}: the value of {header!r} has characters that a header cannot")
+    return headers

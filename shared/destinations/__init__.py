@@ -1,0 +1,1 @@
+"""Which destinations are disabled: read from the compacted topic, followed, and changed."""

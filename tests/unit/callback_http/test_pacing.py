@@ -1,0 +1,51 @@
+"""Rates are kept exactly, and turns come at the pace of the destination."""
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.domain.pacing import FARTHEST_MS, NO_TURNS, next_turn, reserve, took
+
+
+@given(st.lists(st.integers(0, 500), max_size=50), st.sampled_from([0.5, 3.0, 100.0]))
+def test_calls_are_never_closer_than_the_rate_allows_nor_later_than_they_must(
+    pauses: list[int], rate: float
+) -> None:
+    now_ms, free_ms, begun = 0.0, 0.0, []
+    for pause in pauses:
+        now_ms += pause
+        wait_ms, free_ms = reserve(free_ms, now_ms, rate)
+        assert wait_ms >= 0
+        begun.append(now_ms + wait_ms)
+    for earlier, later in pairwise(begun):
+        assert later - earlier >= 1_000 / rate - 1e-6
+    assert not begun or begun[0] == pauses[0]
+
+
+def test_those_sent_away_come_back_one_after_the_other_at_the_destination_s_pace() -> None:
+    turns, at_ms = took(NO_TURNS, 50.0), []
+    for _ in range(5_000):
+        not_before_ms, turns = next_turn(turns, 1_000, 10, 0.5)
+        at_ms.append(not_before_ms)
+    assert at_ms[0] == 1_000
+    assert at_ms == sorted(at_ms)
+    assert at_ms[-1] == 1_000 + 4_999 * 5, "5,000 calls of 50 ms, ten at a time"
+
+
+@given(st.floats(0, 300_000), st.integers(1, 100), st.floats(0, 1, exclude_max=True), st.integers(0, 300))
+def test_no_turn_is_before_its_time_or_far_beyond(
+    call_ms: float, concurrency: int, spread: float, before: int
+) -> None:
+    turns = took(NO_TURNS, call_ms)
+    for _ in range(before):
+        _, turns = next_turn(turns, 7_000, concurrency, spread)
+    not_before_ms, _ = next_turn(turns, 7_000, concurrency, spread)
+    assert 7_000 <= not_before_ms <= 7_000 + FARTHEST_MS
+
+
+def test_the_pace_follows_the_destination() -> None:
+    turns = NO_TURNS
+    for _ in range(50):
+        turns = took(turns, 2_000.0)
+    assert 1_990 < turns.call_ms <= 2_000
