@@ -61,7 +61,6 @@ class HttpDispatcher:
 
     Raises:
         SecretError: a signing secret is missing or is not one.
-        TargetError: a setting of where callbacks may go cannot be read.
         OriginsError: the file of destinations cannot be used.
     """
 
@@ -102,6 +101,10 @@ class HttpDispatcher:
     async def start(self) -> None:
         """Learn which destinations are disabled, however long the log takes, and open the connections."""
         await self._directory.load()
+        await self.open_connections()
+
+    async def open_connections(self) -> None:
+        """Be able to make calls."""
         await self._client.start()
 
     async def stop(self) -> None:

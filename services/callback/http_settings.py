@@ -1,12 +1,17 @@
 """Settings of the HTTP side of the callback service: secrets, deadlines, limits, allowed networks."""
 
 from pathlib import Path
+from typing import Final
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
+from services.callback.signing import parse_secrets
+from shared.domain.address_policy import parse_networks
 from shared.settings import KafkaSettings
 
-__all__ = ["CallbackHttpSettings"]
+__all__ = ["CallbackHttpSettings", "parse_ports"]
+
+LAST_PORT: Final = 65_535
 
 
 class CallbackHttpSettings(KafkaSettings):
@@ -70,3 +75,34 @@ class CallbackHttpSettings(KafkaSettings):
     destinations_file: Path | None = Field(
         default=None, description="Settings of single origins, TOML or JSON: docs/callbacks.md shows one."
     )
+
+    @field_validator("webhook_secrets")
+    @classmethod
+    def _check_secrets(cls, secrets: SecretStr) -> SecretStr:
+        if secrets.get_secret_value():
+            parse_secrets(secrets.get_secret_value())
+        return secrets
+
+    @field_validator("callback_allow")
+    @classmethod
+    def _check_networks(cls, text: str) -> str:
+        parse_networks(text)
+        return text
+
+    @field_validator("callback_ports")
+    @classmethod
+    def _check_ports(cls, text: str) -> str:
+        parse_ports(text)
+        return text
+
+
+def parse_ports(text: str) -> frozenset[int]:
+    """Ports separated by commas.
+
+    Raises:
+        ValueError: one of them is no port.
+    """
+    ports = frozenset(int(port) for port in text.split(",") if port.strip())
+    if any(not 1 <= port <= LAST_PORT for port in ports):
+        raise ValueError(f"a port is a number from 1 to {LAST_PORT}")
+    return ports

@@ -6,14 +6,10 @@ from ipaddress import ip_address
 from yarl import URL
 
 from services.callback.forbidden import ForbiddenAddressError
-from services.callback.http_settings import CallbackHttpSettings
+from services.callback.http_settings import CallbackHttpSettings, parse_ports
 from shared.domain.address_policy import AddressPolicy, parse_networks
 
-__all__ = ["TargetError", "TargetPolicy", "target_policy"]
-
-
-class TargetError(ValueError):
-    """A setting of where callbacks may go cannot be read."""
+__all__ = ["TargetPolicy", "target_policy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +44,6 @@ class TargetPolicy:
 
 
 def target_policy(settings: CallbackHttpSettings) -> TargetPolicy:
-    """The policy that the settings describe.
-
-    Raises:
-        TargetError: they cannot be read.
-    """
-    try:
-        networks = parse_networks(settings.callback_allow)
-    except ValueError as error:
-        raise TargetError(f"CONSUMA_CALLBACK_ALLOW: {error}") from None
-    try:
-        ports = frozenset(int(port) for port in settings.callback_ports.split(",") if port.strip())
-    except ValueError as error:
-        raise TargetError(f"CONSUMA_CALLBACK_PORTS: {error}") from None
-    return TargetPolicy(AddressPolicy(networks), ports)
+    """The policy that the settings, which are valid, describe."""
+    addresses = AddressPolicy(parse_networks(settings.callback_allow))
+    return TargetPolicy(addresses, parse_ports(settings.callback_ports))

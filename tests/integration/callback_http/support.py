@@ -5,15 +5,22 @@ import hashlib
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import cast
+
+from pydantic import SecretStr
 
 from services.callback.attempts import attempt_of
 from services.callback.call import Answer, Call, CallFailure
+from services.callback.dispatcher import HttpDispatcher
 from services.callback.http_client import HttpClient
+from services.callback.http_settings import CallbackHttpSettings
 from services.callback.resolver import Lookup, SystemLookup
 from services.callback.targets import TargetPolicy
 from shared.domain.address_policy import AddressPolicy, parse_networks
 from shared.domain.callbacks import Delivery, FailedAttempt
 from shared.domain.types import JsonText, Mode, RequestId
+from shared.kafka.producer import LogUnavailable, SupervisedProducer
+from shared.kafka.records import OutgoingRecord, Position
 
 
 def secret(name: str) -> str:
@@ -72,3 +79,36 @@ def failed(outcome: Answer | CallFailure) -> FailedAttempt:
     attempt = attempt_of(outcome, at_ms=0, duration_ms=0.0)
     assert isinstance(attempt, FailedAttempt)
     return attempt
+
+
+class Log:
+    """The log's producer as far as a dispatcher needs it, with a log that can be away."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self.records: list[OutgoingRecord] = []
+
+    async def send(self, record: OutgoingRecord) -> Position:
+        if self.away:
+            raise LogUnavailable("away")
+        self.records.append(record)
+        return Position("destinations", 0, len(self.records) - 1, 0)
+
+
+@asynccontextmanager
+async def open_dispatcher(log: Log | None = None, **changes: object) -> AsyncIterator[HttpDispatcher]:
+    """A dispatcher without a log behind it: nothing is disabled at first."""
+    settings = CallbackHttpSettings(
+        **{
+            "webhook_secrets": SecretStr(secret("current")),
+            "callback_allow": "127.0.0.0/8",
+            "callback_timeout_ms": 5_000,
+            **changes,
+        }  # type: ignore[arg-type]
+    )
+    dispatcher = HttpDispatcher(settings, cast("SupervisedProducer", log or Log()))
+    await dispatcher.open_connections()
+    try:
+        yield dispatcher
+    finally:
+        await dispatcher.stop()

@@ -1,0 +1,273 @@
+"""Deliveries to real sockets: signed, limited, put off, disabled; one bad destination delays no other."""
+
+import asyncio
+import json
+import statistics
+import time
+from dataclasses import replace
+
+import pytest
+from pydantic import SecretStr
+
+from services.callback.dispatcher import HttpDispatcher
+from services.callback.ports import DeferralReason, Deferred, Disabled, Dispatched
+from shared.domain.callbacks import FailedAttempt, SuccessfulAttempt
+from shared.domain.retry_policy import ErrorClass
+from shared.testing.receiver import Receiver
+from tests.integration.callback_http.support import Log, delivery, open_dispatcher, secret
+from tests.support.waiting import until
+
+
+def now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+def put_off(dispatched: Dispatched) -> Deferred:
+    assert isinstance(dispatched, Deferred), dispatched
+    return dispatched
+
+
+def error_of(dispatched: Dispatched) -> ErrorClass:
+    assert isinstance(dispatched, FailedAttempt), dispatched
+    return dispatched.error_class
+
+
+async def fail(dispatcher: HttpDispatcher, url: str, times: int, *, source: str = "rest") -> None:
+    for number in range(times):
+        assert isinstance(await dispatcher.dispatch(delivery(url, number, source=source)), FailedAttempt)
+
+
+@pytest.mark.parametrize("known", ["current", "next"])
+async def test_a_delivery_is_signed_with_every_secret_and_arrives_as_it_is(known: str) -> None:
+    both = SecretStr(f"{secret('current')} {secret('next')}")
+    async with Receiver(secrets=[secret(known)]) as receiver, open_dispatcher(webhook_secrets=both) as sender:
+        sent = delivery(receiver.url())
+        attempt = await sender.dispatch(sent)
+    assert isinstance(attempt, SuccessfulAttempt)
+    assert (attempt.status, abs(attempt.at_ms - now_ms()) < 10_000) == (200, True)
+    [call] = receiver.calls
+    assert (call.signed, call.webhook_id, call.body_bytes) == (True, sent.webhook_id, len(sent.body))
+    headers = {name.lower(): value for name, value in call.headers}
+    assert headers["content-type"] == "application/json"
+    assert headers["user-agent"].startswith("consuma")
+    assert headers["accept-encoding"] == "identity"
+
+
+async def test_a_foreign_secret_does_not_verify() -> None:
+    async with Receiver(secrets=[secret("foreign")]) as receiver, open_dispatcher() as sender:
+        await sender.dispatch(delivery(receiver.url()))
+    assert [call.signed for call in receiver.calls] == [False]
+
+
+@pytest.mark.parametrize(
+    "url", ["http://user:pw@127.0.0.1/", "ftp://h/", "http://", "http://[::1", "http://h:99999/", "x"]
+)
+async def test_what_is_no_callback_url_is_forbidden_and_not_called(url: str) -> None:
+    async with open_dispatcher() as sender:
+        assert error_of(await sender.dispatch(delivery(url))) is ErrorClass.FORBIDDEN
+
+
+async def test_a_port_outside_the_policy_is_forbidden() -> None:
+    async with Receiver() as receiver, open_dispatcher(callback_ports="443,8443") as sender:
+        assert error_of(await sender.dispatch(delivery(receiver.url()))) is ErrorClass.FORBIDDEN
+    assert not receiver.calls
+
+
+async def test_an_origin_gets_so_many_calls_and_so_many_wait() -> None:
+    async with (
+        Receiver() as receiver,
+        open_dispatcher(callback_concurrency=4, callback_queue=6, callback_queue_wait_ms=10_000) as sender,
+    ):
+        url = receiver.url(delay_ms=100)
+        ends = await asyncio.gather(*(sender.dispatch(delivery(url, number)) for number in range(15)))
+    assert receiver.most_open_calls == 4
+    assert receiver.connections == 4
+    assert sum(isinstance(end, SuccessfulAttempt) for end in ends) == 10
+    away = [put_off(end) for end in ends if not isinstance(end, SuccessfulAttempt)]
+    assert {each.reason for each in away} == {DeferralReason.QUEUE_FULL}
+    assert all(now_ms() - 5_000 < each.not_before_ms <= now_ms() + 5_000 for each in away)
+
+
+async def test_a_wait_in_the_queue_has_a_bound() -> None:
+    async with (
+        Receiver() as receiver,
+        open_dispatcher(callback_concurrency=1, callback_queue_wait_ms=100) as sender,
+    ):
+        first = asyncio.create_task(sender.dispatch(delivery(receiver.url(delay_ms=1_000))))
+        await until(lambda: receiver.open_calls == 1)
+        begun = time.monotonic()
+        away = put_off(await sender.dispatch(delivery(receiver.url())))
+        assert 0.09 < time.monotonic() - begun < 0.9
+        assert away.reason is DeferralReason.QUEUE_FULL
+        assert isinstance(await first, SuccessfulAttempt)
+        assert isinstance(await sender.dispatch(delivery(receiver.url())), SuccessfulAttempt)
+
+
+async def test_calls_altogether_have_a_bound_and_origins_take_turns() -> None:
+    """Twenty deliveries for one origin wait before one for another: that one is served second."""
+    async with (
+        Receiver() as busy,
+        Receiver() as other,
+        open_dispatcher(callback_total_concurrency=1, callback_queue_wait_ms=20_000) as sender,
+    ):
+        crowd = [
+            asyncio.create_task(sender.dispatch(delivery(busy.url(delay_ms=30), number)))
+            for number in range(20)
+        ]
+        await until(lambda: len(busy.calls) == 1)
+        assert isinstance(await sender.dispatch(delivery(other.url())), SuccessfulAttempt)
+        assert len(busy.calls) <= 4
+        await asyncio.gather(*crowd)
+    assert busy.most_open_calls == 1
+
+
+async def test_a_rate_is_kept_and_what_exceeds_it_is_put_off() -> None:
+    async with (
+        Receiver() as receiver,
+        open_dispatcher(callback_rate=20.0, callback_queue_wait_ms=250) as sender,
+    ):
+        ends = await asyncio.gather(
+            *(sender.dispatch(delivery(receiver.url(), number)) for number in range(8))
+        )
+    arrived = sorted(call.arrived_s for call in receiver.calls)
+    assert len(arrived) <= 6
+    assert arrived[-1] - arrived[0] >= 0.05 * (len(arrived) - 1) - 0.03
+    assert {put_off(end).reason for end in ends if isinstance(end, Deferred)} == {DeferralReason.RATE_LIMITED}
+
+
+async def test_a_destination_that_fails_is_left_alone_and_probed_once() -> None:
+    async with (
+        Receiver() as receiver,
+        open_dispatcher(breaker_failures=3, breaker_open_ms=200) as sender,
+    ):
+        bad, good = receiver.url("/bad", status=500), receiver.url("/good")
+        await fail(sender, bad, 3)
+        away = put_off(await sender.dispatch(delivery(bad)))
+        assert away.reason is DeferralReason.BREAKER_OPEN
+        assert away.not_before_ms >= now_ms() + 500
+        assert isinstance(await sender.dispatch(delivery(good)), SuccessfulAttempt), "another URL"
+        foreign = delivery(bad, source="another")
+        assert error_of(await sender.dispatch(foreign)) is ErrorClass.HTTP_5XX, "another submitter"
+        before = len(receiver.calls)
+        probe: Dispatched = away
+        while isinstance(probe, Deferred):
+            probe = await sender.dispatch(delivery(bad))
+            await asyncio.sleep(0.02)
+        assert error_of(probe) is ErrorClass.HTTP_5XX
+        assert isinstance(await sender.dispatch(delivery(bad)), Deferred), "open again"
+        assert len(receiver.calls) == before + 1
+
+
+async def test_an_origin_that_cannot_be_reached_is_left_alone_for_all_its_urls() -> None:
+    async with Receiver() as receiver:
+        url, other = receiver.url("/one"), receiver.url("/two")
+    async with open_dispatcher(breaker_failures=3) as sender:
+        await fail(sender, url, 3)
+        assert (
+            put_off(await sender.dispatch(delivery(other, source="x"))).reason is DeferralReason.BREAKER_OPEN
+        )
+
+
+async def test_those_who_wait_when_the_breaker_opens_are_not_sent() -> None:
+    async with (
+        Receiver() as receiver,
+        open_dispatcher(
+            breaker_failures=1, callback_concurrency=1, callback_queue=10, callback_queue_wait_ms=5_000
+        ) as sender,
+    ):
+        url = receiver.url(status=500, delay_ms=50)
+        ends = await asyncio.gather(*(sender.dispatch(delivery(url, number)) for number in range(10)))
+    assert len(receiver.calls) == 1
+    assert sum(isinstance(end, Deferred) for end in ends) == 9
+
+
+async def test_a_receiver_that_asks_for_time_gets_it_at_this_url() -> None:
+    async with Receiver() as receiver, open_dispatcher() as sender:
+        url = receiver.url("/busy", status=429, retry_after=30)
+        assert error_of(await sender.dispatch(delivery(url))) is ErrorClass.HTTP_429
+        away = put_off(await sender.dispatch(delivery(url)))
+        assert isinstance(await sender.dispatch(delivery(receiver.url("/idle"))), SuccessfulAttempt)
+    assert away.not_before_ms > now_ms() + 20_000
+    assert len(receiver.calls) == 2
+
+
+async def test_a_cancelled_probe_lets_another_one_go() -> None:
+    async with (
+        Receiver() as receiver,
+        open_dispatcher(breaker_failures=1, breaker_open_ms=10) as sender,
+    ):
+        url = receiver.url("/x")
+        receiver.paths["/x"] = replace(receiver.behaviour, status=500)
+        await fail(sender, url, 1)
+        receiver.paths["/x"] = replace(receiver.behaviour, delay_ms=60_000)
+        probe = asyncio.create_task(sender.dispatch(delivery(url)))
+        await until(lambda: len(receiver.calls) == 2 or probe.done())
+        while probe.done():
+            probe = asyncio.create_task(sender.dispatch(delivery(url)))
+            await asyncio.sleep(0.02)
+        assert isinstance(await sender.dispatch(delivery(url)), Deferred), "one probe at a time"
+        probe.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await probe
+        receiver.paths["/x"] = receiver.behaviour
+        assert isinstance(await sender.dispatch(delivery(url)), SuccessfulAttempt)
+
+
+@pytest.mark.parametrize(
+    "query", ["status=410", "status=500&delivery=disable", "status=200&delivery=disable"]
+)
+async def test_a_receiver_that_wants_no_more_is_heeded_for_this_submitter_and_url(query: str) -> None:
+    log = Log()
+    async with Receiver() as receiver, open_dispatcher(log) as sender:
+        url = f"{receiver.url()}?{query}"
+        assert not isinstance(await sender.dispatch(delivery(url)), Disabled)
+        disabled = await sender.dispatch(delivery(url))
+        assert isinstance(disabled, Disabled)
+        assert "receiver" in disabled.message
+        assert not isinstance(await sender.dispatch(delivery(url, source="another")), Disabled)
+    assert len(receiver.calls) == 2
+    assert json.loads(log.records[0].value or b"")["url"].endswith("/hook?…")
+
+
+async def test_a_log_that_is_away_does_not_fail_the_delivery_nor_forget_the_wish() -> None:
+    log = Log()
+    log.away = True
+    async with Receiver() as receiver, open_dispatcher(log) as sender:
+        gone = delivery(receiver.url(status=410))
+        assert error_of(await sender.dispatch(gone)) is ErrorClass.HTTP_410
+        assert error_of(await sender.dispatch(gone)) is ErrorClass.HTTP_410
+        log.away = False
+        assert error_of(await sender.dispatch(gone)) is ErrorClass.HTTP_410
+        assert isinstance(await sender.dispatch(gone), Disabled)
+    assert len(log.records) == 1
+
+
+async def test_a_destination_that_hangs_leaves_another_one_s_pace_alone() -> None:
+    async with (
+        Receiver() as hanging,
+        Receiver() as healthy,
+        open_dispatcher(callback_timeout_ms=60_000, callback_queue_wait_ms=200) as sender,
+    ):
+        alone = await _paces(sender, healthy, 200)
+        stuck = [
+            asyncio.create_task(sender.dispatch(delivery(hanging.url(do="hang"), number)))
+            for number in range(500)
+        ]
+        await until(lambda: hanging.open_calls == 8)
+        beside = await _paces(sender, healthy, 200)
+        done = [task for task in stuck if task.done()]
+        assert len(done) >= 460, "nobody waits for it but the calls that are under way and a bounded queue"
+        for task in stuck:
+            task.cancel()
+        await asyncio.gather(*stuck, return_exceptions=True)
+    assert statistics.median(beside) < statistics.median(alone) * 2 + 2, (alone[0], beside[0])
+
+
+async def _paces(sender: HttpDispatcher, receiver: Receiver, count: int) -> list[float]:
+    """Durations in ms of deliveries one after the other, waits included."""
+    durations = []
+    for number in range(count):
+        begun = time.perf_counter()
+        assert isinstance(await sender.dispatch(delivery(receiver.url(), number)), SuccessfulAttempt)
+        durations.append((time.perf_counter() - begun) * 1000)
+    return sorted(durations)
