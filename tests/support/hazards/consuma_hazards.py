@@ -154,6 +154,10 @@ def return_too_much(_: Hazard) -> object:
     return "x" * (3 * MIB)
 
 
+def return_two_mib(_: Hazard) -> object:
+    return "x" * (2 * MIB - 2)
+
+
 def leave_a_thread(_: Hazard) -> dict[str, int]:
     threading.Thread(target=spin, args=(_,), daemon=True).start()
     return {"value": 1}
@@ -246,6 +250,13 @@ def leave_garbage(_: Hazard) -> dict[str, int]:
 
 def kill_the_server(_: Hazard) -> None:
     os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(600)
+
+
+def kill_the_consumer(_: Hazard) -> None:
+    """The parent of the server that forked this slot."""
+    of_server = Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()
+    os.kill(int(of_server[1]), signal.SIGKILL)
     time.sleep(600)
 
 
