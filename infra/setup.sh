@@ -15,7 +15,7 @@ find_python() {
   for candidate in ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11 python}; do
     command -v "$candidate" >/dev/null 2>&1 || continue
     if ! is_new_enough "$candidate"; then
-      seen="$seen $candidate ($("$candidate" --version 2>&1));"
+      seen="$seen $candidate is $("$candidate" --version 2>&1 || echo no Python);"
     elif ! can_make_venv "$candidate"; then
       without_venv="$candidate"
     else
