@@ -6,7 +6,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-__all__ = ["BODY_BYTES", "HTTP_SECONDS", "IN_WORK", "SUBMITTED", "WAITING", "exposition"]
+__all__ = ["BODY_BYTES", "HTTP_SECONDS", "IN_WORK", "POLLING", "SUBMITTED", "WAITING", "exposition"]
 
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
@@ -22,6 +22,9 @@ BODY_BYTES: Final = Gauge(
 )
 WAITING: Final = Gauge(
     "consuma_sync_waiting", "Sync callers waiting for an outcome.", multiprocess_mode="livesum"
+)
+POLLING: Final = Gauge(
+    "consuma_polling", "Callers of `?wait` who wait for an outcome.", multiprocess_mode="livesum"
 )
 SUBMITTED: Final = Counter(
     "consuma_submissions", "Submissions by what became of them.", ["mode", "operation", "outcome"]

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final, Protocol, TypeVar
 
+from services.ingest import metrics
 from services.ingest.problems import NotVisibleYet, Overloaded, RequestNotFound
 from services.ingest.settings import IngestSettings
 from shared.db.views import RequestDetail, RequestView
@@ -113,10 +114,12 @@ class Visibility:
         if self._polling >= self._most_polling:
             raise Overloaded(f"{self._polling} callers wait for outcomes; ask without `wait`")
         self._polling += 1
+        metrics.POLLING.inc()
         try:
             yield
         finally:
             self._polling -= 1
+            metrics.POLLING.dec()
 
 
 def _polls() -> Iterator[float]:

@@ -14,8 +14,9 @@ from services.ingest.settings import IngestSettings
 from shared.kafka import topics_admin
 from tests.integration.db.support import Inspector
 from tests.integration.ingest.compute_twin import ComputeTwin
-from tests.integration.ingest.support import environment, running
+from tests.integration.ingest.support import PATIENCE_S, environment, running
 from tests.integration.kafka.support import delete_topics
+from tests.support.waiting import until_now
 
 
 @pytest.fixture(scope="module")
@@ -41,15 +42,20 @@ def settings(kafka_address: str, mysql_url: str) -> Iterator[IngestSettings]:
 
 @pytest.fixture(scope="module")
 def projector(settings: IngestSettings) -> Iterator[subprocess.Popen[bytes]]:
-    """A projector as its own process."""
+    """A projector as its own process, which has begun."""
     process = subprocess.Popen(
         [sys.executable, "-m", "services.projector"],
         env=environment(settings, CONSUMA_INSTANCE="projector-0"),
         stdout=subprocess.DEVNULL,
     )
-    yield process
-    process.kill()
-    process.wait()
+    inspector = Inspector(settings.mysql.get_secret_value())
+    try:
+        until_now(lambda: bool(inspector.rows("projection_offsets")), timeout_s=PATIENCE_S)
+        yield process
+    finally:
+        inspector.close()
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import httpx
+from prometheus_client import Gauge
 
 from services.ingest.server import listen, serve, url_of
 from services.ingest.settings import IngestSettings
@@ -22,6 +23,7 @@ __all__ = [
     "ApiProcess",
     "api_process",
     "environment",
+    "gauge",
     "problem",
     "report",
     "running",
@@ -65,6 +67,11 @@ async def is_ready(client: httpx.AsyncClient) -> bool:
         return (await client.get("/health/ready")).status_code == 200
     except httpx.TransportError:
         return False
+
+
+def gauge(found: Gauge) -> float:
+    """The present value of a gauge of this process."""
+    return next(sample.value for metric in found.collect() for sample in metric.samples)
 
 
 def problem(response: httpx.Response) -> tuple[int, str]:

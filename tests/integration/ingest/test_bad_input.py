@@ -12,7 +12,7 @@ import pytest
 from services.ingest import metrics
 from services.ingest.settings import IngestSettings
 from tests.integration.ingest.compute_twin import ComputeTwin
-from tests.integration.ingest.support import HASH, JSON, problem, running, until
+from tests.integration.ingest.support import HASH, JSON, gauge, problem, running, until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.mysql]
 
@@ -230,7 +230,7 @@ def holding_exactly(size: int) -> bool:
 
 
 def held_bytes() -> float:
-    return next(sample.value for metric in metrics.BODY_BYTES.collect() for sample in metric.samples)
+    return gauge(metrics.BODY_BYTES)
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "", "[::2]"])
