@@ -33,13 +33,15 @@ class CallbackService:
     def __init__(self, settings: CallbackSettings, make_dispatcher: MakeDispatcher = HttpDispatcher) -> None:
         self._producer = SupervisedProducer(settings)
         self._dispatcher = make_dispatcher(settings, self._producer)
-        self._heap = DueHeap()
+        self.heap = DueHeap()
+        """What waits for its time."""
+
         handler = CallbackHandler(
             settings,
             self._dispatcher,
             Recorder(self._producer),
             KnownCallbacks(settings, settings.read_back_facts),
-            self._heap,
+            self.heap,
         )
         self._consumer = PartitionConsumer(
             settings,
@@ -92,7 +94,7 @@ class CallbackService:
         """Have the consumer stop first: what is then told not to wait any longer is left, not tried again."""
         stopping = asyncio.create_task(self._consumer.stop())
         await asyncio.sleep(0)
-        self._heap.close()
+        self.heap.close()
         await stopping
 
 

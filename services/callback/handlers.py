@@ -151,6 +151,7 @@ class CallbackHandler:
             elif not self._refused(record, delivery):
                 if delivery.replay_count:
                     self._known.of(record.partition).expect(delivery)
+                await self._recorder.until_keeping_up()
                 dispatched = await self._dispatcher.dispatch(delivery)
                 decision = self._decide(delivery, dispatched)
                 await self._carry_out(record, decision)

@@ -1,5 +1,10 @@
-"""Writes down what came of deliveries: retries and dead letters first, then the facts, each acknowledged."""
+"""Writes down what came of deliveries: retries and dead letters first, then the facts, each acknowledged.
 
+A receiver's answer that is not recorded yet is a duplicate if the process dies. So while the log is slow to
+acknowledge, or away, no more receivers are to be called: `until_keeping_up` says when.
+"""
+
+import asyncio
 from typing import Final
 from uuid import uuid4
 
@@ -15,6 +20,9 @@ from shared.kafka.topics import TIER_DELAY_MS, Topic
 __all__ = ["Recorder"]
 
 SOURCE: Final = "/consuma/callback"
+MOST_UNACKED: Final = 64
+"""Appends without acknowledgement at which the log counts as slow; a quarter of it ends that."""
+
 _TIER_OF_DELAY: Final = {delay_ms: topic for topic, delay_ms in TIER_DELAY_MS.items()}
 
 
@@ -26,6 +34,13 @@ class Recorder:
 
     def __init__(self, producer: SupervisedProducer) -> None:
         self._producer = producer
+        self._unacked = 0
+        self._keeping_up = asyncio.Event()
+        self._keeping_up.set()
+
+    async def until_keeping_up(self) -> None:
+        """Return once what was to be recorded is acknowledged, but for a little."""
+        await self._keeping_up.wait()
 
     async def postpone(self, delivery: Delivery, traceparent: str | None) -> Topic:
         """Append `delivery` to the tier that fits what is left until it is due; returns the tier."""
@@ -47,4 +62,12 @@ class Recorder:
         origin = Origin(event_id=str(uuid4()), source=SOURCE, now_ms=wall_clock_ms(), traceparent=traceparent)
         encoded = encode(event, origin)
         record = OutgoingRecord(topic=topic, key=encoded.key, value=encoded.value, headers=encoded.headers)
-        await self._producer.append(record)
+        self._unacked += 1
+        if self._unacked >= MOST_UNACKED:
+            self._keeping_up.clear()
+        try:
+            await self._producer.append(record)
+        finally:
+            self._unacked -= 1
+            if self._unacked <= MOST_UNACKED // 4:
+                self._keeping_up.set()

@@ -1,0 +1,1 @@
+"""Tests of the callback service on a real broker."""
