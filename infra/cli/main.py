@@ -25,6 +25,12 @@ COMMANDS: Final = (
         "infra.cli.projector:projector",
         "Project the log into the tables, or see how far that is.",
     ),
+    (
+        "destinations",
+        "infra.cli.destinations:destinations",
+        "See and change which destinations get no callbacks.",
+    ),
+    ("receiver", "infra.cli.receiver:receiver", "Receive callbacks, to try things out; misbehave if told."),
     ("topics", "infra.cli.topics:topics", "Create, configure and look at the topics."),
     ("migrate", "infra.cli.migrate:migrate", "Bring the database to this release's schema."),
 )
