@@ -3,7 +3,8 @@
 import base64
 import hashlib
 import ssl
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import cast
 
@@ -96,17 +97,21 @@ class Log:
 
 
 @asynccontextmanager
-async def open_dispatcher(log: Log | None = None, **changes: object) -> AsyncIterator[HttpDispatcher]:
-    """A dispatcher without a log behind it: nothing is disabled at first."""
+async def open_dispatcher(
+    log: Log | None = None, *, secrets: Sequence[str] = ("current",), age_s: float = 0.0, **changes: object
+) -> AsyncIterator[HttpDispatcher]:
+    """A dispatcher without a log behind it: nothing is disabled at first. Its clock is late by `age_s`."""
     settings = CallbackHttpSettings(
         **{
-            "webhook_secrets": SecretStr(secret("current")),
+            "webhook_secrets": SecretStr(" ".join(secret(name) for name in secrets)),
             "callback_allow": "127.0.0.0/8",
             "callback_timeout_ms": 5_000,
             **changes,
         }  # type: ignore[arg-type]
     )
-    dispatcher = HttpDispatcher(settings, cast("SupervisedProducer", log or Log()))
+    dispatcher = HttpDispatcher(
+        settings, cast("SupervisedProducer", log or Log()), lambda: time.time() - age_s
+    )
     await dispatcher.open_connections()
     try:
         yield dispatcher

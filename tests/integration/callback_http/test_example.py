@@ -1,0 +1,66 @@
+"""The example of a receiver, run as its readers run it: by uvicorn, against real deliveries."""
+
+import asyncio
+import os
+import sqlite3
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from shared.domain.callbacks import FailedAttempt, SuccessfulAttempt
+from shared.domain.types import JsonText
+from tests.integration.callback_http.support import delivery, open_dispatcher, secret
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "receiver"
+BODY = JsonText('{"id":"x","type":"request.finished","status":"succeeded","operation":"primes","result":7}')
+
+
+@asynccontextmanager
+async def example(tmp_path: Path) -> AsyncIterator[str]:
+    """The example, listening; its URL."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "uvicorn", "receiver:app", "--port", "0", "--app-dir", str(EXAMPLE)),
+        env={
+            **os.environ,
+            "WEBHOOK_SECRETS": f"{secret('current')} {secret('next')}",
+            "DATABASE": str(tmp_path / "receiver.sqlite3"),
+        },
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    try:
+        async with asyncio.timeout(30):
+            async for line in process.stderr:
+                if b"running on" in line:
+                    break
+        yield line.decode().split("running on ")[1].split()[0] + "/hook"
+    finally:
+        process.terminate()
+        await process.communicate()
+
+
+async def test_it_acts_on_every_message_once(tmp_path: Path) -> None:
+    async with example(tmp_path) as url, open_dispatcher() as sender:
+        sent = [replace(delivery(url, number), body=BODY) for number in (1, 2, 1, 1)]
+        ends = [await sender.dispatch(each) for each in sent]
+    assert all(isinstance(end, SuccessfulAttempt) for end in ends)
+    with closing(sqlite3.connect(tmp_path / "receiver.sqlite3")) as connection:
+        done = [row[0] for row in connection.execute("SELECT webhook_id FROM done ORDER BY 1")]
+    assert done == [sent[0].webhook_id, sent[1].webhook_id]
+
+
+@pytest.mark.parametrize(
+    ("signed_with", "age_s", "status"), [("next", 0, 200), ("foreign", 0, 401), ("current", 600, 401)]
+)
+async def test_it_takes_what_is_signed_and_fresh(
+    tmp_path: Path, signed_with: str, age_s: int, status: int
+) -> None:
+    async with example(tmp_path) as url, open_dispatcher(secrets=(signed_with,), age_s=age_s) as sender:
+        end = await sender.dispatch(replace(delivery(url), body=BODY))
+    assert isinstance(end, SuccessfulAttempt | FailedAttempt)
+    assert end.status == status
