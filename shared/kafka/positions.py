@@ -14,7 +14,7 @@ from shared.kafka.ending import end_bounded
 from shared.kafka.records import Partition
 from shared.settings import KafkaSettings
 
-__all__ = ["EndOffsets", "committed_offsets"]
+__all__ = ["EndOffsets", "committed_offsets", "fetch_committed"]
 
 ADMIN_TIMEOUT_S: Final = 10.0
 REQUEST_TIMEOUT_MS: Final = 5_000
@@ -34,7 +34,7 @@ async def committed_offsets(
         await admin.start()
         try:
             wanted = [TopicPartition(*each) for each in partitions]
-            found = await _fetch(admin, group, wanted)
+            found = await fetch_committed(admin, group, wanted)
         finally:
             await admin.close()
     return {
@@ -44,10 +44,14 @@ async def committed_offsets(
     }
 
 
-async def _fetch(
+async def fetch_committed(
     admin: AIOKafkaAdminClient, group: str, wanted: list[TopicPartition]
 ) -> dict[TopicPartition, OffsetAndMetadata]:
-    """A group's coordinator is away for a moment after the first use of a broker, and while it moves."""
+    """What the coordinator of `group` says about each of `wanted`; -1 is none. Has no bound.
+
+    The coordinator is away for a moment after the first use of a broker, and while it moves. While it loads
+    what it knows it refuses the whole question, which the client library takes for an answer about nothing.
+    """
     for wait_s in backoff_s(cap_s=1.0):
         try:
             found: dict[TopicPartition, OffsetAndMetadata] = await admin.list_consumer_group_offsets(
@@ -58,7 +62,9 @@ async def _fetch(
                 raise
             await asyncio.sleep(wait_s)
         else:
-            return found
+            if found.keys() >= set(wanted):
+                return found
+            await asyncio.sleep(wait_s)
     raise AssertionError("back-off is endless")
 
 

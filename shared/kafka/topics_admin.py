@@ -11,7 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import CommitFailedError, KafkaError
 
-from shared.kafka.positions import committed_offsets
+from shared.kafka.positions import committed_offsets, fetch_committed
 from shared.kafka.records import Partition
 from shared.kafka.topics import TopicSpec, topic_name, topic_table
 from shared.settings import KafkaSettings
@@ -247,7 +247,7 @@ async def _status(
     ends: dict[TopicPartition, int] = await reader.end_offsets(sources)
     lag: dict[str, int | None] = {}
     for group in spec.groups:
-        found = await admin.list_consumer_group_offsets(f"{settings.topic_prefix}{group}", partitions=sources)
+        found = await fetch_committed(admin, f"{settings.topic_prefix}{group}", sources)
         behind = [ends[source] - value.offset for source, value in found.items() if value.offset >= 0]
         lag[group] = sum(behind) if len(behind) == partitions else None
     return TopicStatus(
