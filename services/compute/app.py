@@ -137,6 +137,8 @@ class ComputeService:
         for problem in ended:
             if isinstance(problem, Exception):
                 raise problem
+        if not stop.is_set():
+            raise RuntimeError("a part of the service ended by itself")
 
     async def _watch_slots(self) -> None:
         try:

@@ -12,6 +12,7 @@ from shared.domain.requests import RequestCancelled
 from shared.domain.types import RequestId
 from shared.events.codec import MalformedEventError, UnknownEventError, decode
 from shared.kafka.backoff import backoff_s
+from shared.kafka.ending import is_cancelled
 from shared.kafka.reader import Follower
 from shared.kafka.records import Record
 from shared.kafka.topics import Topic, topic_name
@@ -48,15 +49,21 @@ class Cancellations:
         """Hear cancellations for ever; waits for the broker as long as it is away."""
         for wait_s in backoff_s(cap_s=2.0):
             try:
-                async with Follower(
-                    self._settings, self._topic, partitions=[0], tail=self._settings.cancellations
-                ) as follower:
-                    await self._hear(follower)
+                await self._hear()
             except (KafkaError, TimeoutError, OSError) as error:
                 log.warning("cancellations.not_connected", topic=self._topic, error=repr(error))
+            except asyncio.CancelledError:
+                if is_cancelled():
+                    raise
+                log.warning("cancellations.not_connected", topic=self._topic, error="cancelled by the client")
             await asyncio.sleep(wait_s)
 
-    async def _hear(self, follower: Follower) -> None:
+    async def _hear(self) -> None:
+        tail = self._settings.cancellations
+        async with Follower(self._settings, self._topic, partitions=[0], tail=tail) as follower:
+            await self._take_from(follower)
+
+    async def _take_from(self, follower: Follower) -> None:
         if await follower.caught_up():
             self._caught_up.set()
         async for records in follower.records():

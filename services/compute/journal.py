@@ -1,5 +1,6 @@
 """What the compute service writes into the log: outcomes, announcements, dead letters."""
 
+import asyncio
 import itertools
 import secrets
 import time
@@ -20,7 +21,7 @@ from shared.domain.requests import (
 )
 from shared.domain.types import Mode
 from shared.events.codec import EncodedEvent, Event, Origin, encode
-from shared.kafka.producer import LogError, SendRefused, SupervisedProducer
+from shared.kafka.producer import LogError, RecordTooLarge, SupervisedProducer
 from shared.kafka.records import OutgoingRecord
 from shared.kafka.topics import Topic
 
@@ -29,6 +30,9 @@ __all__ = ["COMPUTE_SOURCE", "Journal", "now_ms"]
 log = structlog.get_logger()
 
 COMPUTE_SOURCE: Final = "/consuma/compute"
+
+MAX_UNWRITTEN_BYTES: Final = 64 * 1024 * 1024
+"""Of outcomes that wait for the log; beyond it no request is begun."""
 
 
 class Journal:
@@ -42,8 +46,15 @@ class Journal:
 
     def __init__(self, *, urgent: SupervisedProducer, other: SupervisedProducer) -> None:
         self._producers = {Mode.SYNC: urgent, Mode.ASYNC: other}
+        self._unwritten_bytes = 0
+        self._has_room = asyncio.Event()
+        self._has_room.set()
         self._nonce = secrets.token_hex(8)
         self._numbers = itertools.count(1)
+
+    async def until_room(self) -> None:
+        """Wait until outcomes are being written at least as fast as they are produced."""
+        await self._has_room.wait()
 
     async def outcome(
         self, request: RequestSubmitted, outcome: RequestSucceeded | RequestFailed, traceparent: str | None
@@ -54,7 +65,7 @@ class Journal:
         """
         try:
             encoded = await self._append(Topic.RESULTS, outcome, outcome.mode, traceparent)
-        except SendRefused as error:
+        except RecordTooLarge as error:
             failure = Failure(code=FailureCode.RESULT_TOO_LARGE, message=str(error))
             outcome = fail(request, failure, attempts=outcome.attempts, now_ms=now_ms())
             encoded = await self._append(Topic.RESULTS, outcome, outcome.mode, traceparent)
@@ -90,8 +101,19 @@ class Journal:
 
     async def _append(self, topic: Topic, event: Event, mode: Mode, traceparent: str | None) -> EncodedEvent:
         encoded = encode(event, self._origin(traceparent))
-        await self._producers[mode].append(_record(topic, encoded))
+        self._reserve(len(encoded.value))
+        try:
+            await self._producers[mode].append(_record(topic, encoded))
+        finally:
+            self._reserve(-len(encoded.value))
         return encoded
+
+    def _reserve(self, size: int) -> None:
+        self._unwritten_bytes += size
+        if self._unwritten_bytes > MAX_UNWRITTEN_BYTES:
+            self._has_room.clear()
+        else:
+            self._has_room.set()
 
 
 def _tell(outcome: RequestSucceeded | RequestFailed) -> None:

@@ -139,6 +139,7 @@ class Run:
         async with _Announcement(self._context.started_after_s) as announcement:
             try:
                 async with turn as slot:
+                    await self._context.journal.until_room()
                     self._check()
                     queue_ms = _ms_since(queued_s)
                     announcement.arm(lambda: self._announce(attempt, slot))

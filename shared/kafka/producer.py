@@ -30,7 +30,14 @@ from shared.kafka.topic_directory import TopicDirectory
 from shared.kafka.topics import Topic, topic_name, topic_table
 from shared.settings import KafkaSettings
 
-__all__ = ["LogError", "LogUnavailable", "SendRefused", "SendUnknown", "SupervisedProducer"]
+__all__ = [
+    "LogError",
+    "LogUnavailable",
+    "RecordTooLarge",
+    "SendRefused",
+    "SendUnknown",
+    "SupervisedProducer",
+]
 
 log = structlog.get_logger()
 
@@ -44,10 +51,9 @@ SILENCE_BEFORE_REBUILD_S: Final = 8.0
 SENDS_BEFORE_REBUILD: Final = 2**30
 """The client's sequence numbers overflow at 2^31 records per partition; a new producer starts at 0."""
 
+_TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError)
 _REFUSALS: Final = (
-    MessageSizeTooLargeError,
     ProducerClosed,
-    RecordListTooLargeError,
     InvalidTopicError,
     InvalidTimestampError,
     TopicAuthorizationFailedError,
@@ -68,6 +74,10 @@ class LogUnavailable(LogError):  # noqa: N818 - see above
 
 class SendRefused(LogError):  # noqa: N818 - see above
     """The record is not written and can never be: it is too large, or its topic is absent or not allowed."""
+
+
+class RecordTooLarge(SendRefused):
+    """The topic takes no record of that size."""
 
 
 class SupervisedProducer:
@@ -121,12 +131,12 @@ class SupervisedProducer:
         Raises:
             SendUnknown: no acknowledgement within `timeout_ms` (default: the setting).
             LogUnavailable: it was not sent.
-            SendRefused: it can never be sent.
+            SendRefused: it can never be sent; `RecordTooLarge` if that is why.
         """
         size = _size(record)
         name = self._names[record.topic] if isinstance(record.topic, Topic) else record.topic
         if size + BATCH_OVERHEAD_BYTES > self._limits.get(name, size + BATCH_OVERHEAD_BYTES):
-            raise SendRefused(f"{size} bytes do not fit {name}, which takes {self._limits[name]}")
+            raise RecordTooLarge(f"{size} bytes do not fit {name}, which takes {self._limits[name]}")
         self._reserve(size)
         try:
             return await self._send(name, record, (timeout_ms or self._settings.send_timeout_ms) / 1000)
@@ -211,10 +221,12 @@ class SupervisedProducer:
         problem = f"{name}: {type(error).__name__}: {error}"
         if queued:
             self._replace(client, type(error).__name__)  # the numbers of the failed batch are missing now
-        if isinstance(error, _REFUSALS):
+        if isinstance(error, _TOO_LARGE):
+            return RecordTooLarge(problem)
+        if isinstance(error, _REFUSALS) and not (queued and isinstance(error, ProducerClosed)):
             return SendRefused(problem)
         if queued:
-            return SendUnknown(problem)
+            return SendUnknown(problem)  # closed while it held the record, too: it may have been sent before
         self._note_silence(client, name)
         return LogUnavailable(problem)
 
