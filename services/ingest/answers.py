@@ -82,7 +82,7 @@ class OutcomeAnswer(Answer, frozen=True, omit_defaults=True):
     status: str
     mode: str
     operation: str
-    result: msgspec.Raw | None = None
+    result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     error: ErrorAnswer | None = None
     attempts: int = 0
     queue_ms: float | None = None
@@ -136,7 +136,7 @@ class EventAnswer(Answer, frozen=True):
     type: str
     event_id: str | None
     at: str
-    data: msgspec.Raw | None
+    data: msgspec.Raw
     data_bytes: int | None
     note: str | None
     anomaly: str | None
@@ -162,8 +162,8 @@ class CallbackAttemptAnswer(Answer, frozen=True):
 class RequestAnswer(RequestSummary, frozen=True):
     """A request with what was asked, what came of it, and its history, oldest first."""
 
-    input: msgspec.Raw | None
-    result: msgspec.Raw | None
+    input: msgspec.Raw
+    result: msgspec.Raw
     error: ErrorAnswer | None
     events: tuple[EventAnswer, ...]
     callback_attempts: tuple[CallbackAttemptAnswer, ...]
@@ -197,9 +197,13 @@ class LimitsAnswer(Answer, frozen=True):
 
 
 class OperationAnswer(Answer, frozen=True):
-    """An operation that can be asked for: `input_schema` is JSON Schema, `example` an input that works."""
+    """An operation that can be asked for: `input_schema` is JSON Schema, `example` an input that works.
+
+    A new `version` says that results have changed.
+    """
 
     name: str
+    version: int
     description: str
     input_schema: dict[str, Any]
     limits: LimitsAnswer
@@ -219,6 +223,7 @@ class StatusAnswer(Answer, frozen=True):
     checks: dict[str, bool] = {}
 
 
+_NULL: Final = msgspec.Raw(b"null")
 _encoder: Final = msgspec.json.Encoder()
 _fields_decoder: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _url_decoder: Final = msgspec.json.Decoder(str | None)
@@ -237,7 +242,7 @@ def outcome_answer(outcome: RequestSucceeded | RequestFailed) -> OutcomeAnswer:
         status="succeeded" if succeeded else "failed",
         mode=outcome.mode,
         operation=outcome.operation,
-        result=_raw(outcome.result) if isinstance(outcome, RequestSucceeded) else None,
+        result=_raw(outcome.result) if isinstance(outcome, RequestSucceeded) else msgspec.UNSET,
         error=error_answer(outcome.error) if isinstance(outcome, RequestFailed) else None,
         attempts=outcome.attempts,
         queue_ms=outcome.queue_ms,
@@ -256,7 +261,7 @@ def outcome_of_detail(detail: RequestDetail) -> OutcomeAnswer:
         status=view.status,
         mode=view.mode,
         operation=view.operation,
-        result=None if detail.result is None else _raw(detail.result),
+        result=msgspec.UNSET if detail.result is None else _raw(detail.result),
         error=None if detail.error is None else error_answer(detail.error),
         attempts=view.attempts,
         queue_ms=view.queue_ms,
@@ -290,8 +295,8 @@ def request_answer(detail: RequestDetail) -> RequestAnswer:
     """One request with its history."""
     return RequestAnswer(
         **_summary(detail.request),
-        input=None if detail.input is None else _raw(detail.input),
-        result=None if detail.result is None else _raw(detail.result),
+        input=_NULL if detail.input is None else _raw(detail.input),
+        result=_NULL if detail.result is None else _raw(detail.result),
         error=None if detail.error is None else error_answer(detail.error),
         events=tuple(map(_event, detail.events)),
         callback_attempts=tuple(map(_attempt, detail.callback_attempts)),
@@ -335,7 +340,7 @@ def _event(entry: TimelineEntry) -> EventAnswer:
         type=entry.type,
         event_id=entry.event_id,
         at=format_time(entry.time_ms),
-        data=None if entry.data is None else _shown_data(entry.data),
+        data=_NULL if entry.data is None else _shown_data(entry.data),
         data_bytes=entry.data_bytes,
         note=entry.note,
         anomaly=entry.anomaly,

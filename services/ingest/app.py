@@ -14,7 +14,7 @@ from services.ingest.failures import install_handlers
 from services.ingest.guard import Guard
 from services.ingest.health import HealthHandlers
 from services.ingest.intake import Intake
-from services.ingest.openapi import DESCRIPTION, install
+from services.ingest.openapi import DESCRIPTION, TAGS, install
 from services.ingest.operations import OperationHandlers
 from services.ingest.queries import QueryHandlers
 from services.ingest.replies import Replies
@@ -50,6 +50,8 @@ class IngestApp:
             title="consuma",
             version=version("consuma"),
             description=DESCRIPTION,
+            openapi_tags=[dict(tag) for tag in TAGS],
+            generate_unique_id_function=lambda route: route.name,
             docs_url=None,
             redoc_url=None,
             lifespan=self._lifespan,

@@ -1,6 +1,7 @@
 """`/health/live`, `/health/ready` and `/metrics`."""
 
 from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -11,6 +12,14 @@ from services.ingest.answers import StatusAnswer, json_response
 from services.ingest.openapi import answers
 
 __all__ = ["HealthHandlers"]
+
+
+_METRICS_ANSWER: Final[dict[str, Any]] = {
+    "description": "Every metric of every worker process.",
+    "content": {
+        "text/plain": {"schema": {"type": "string"}, "example": 'consuma_submissions_total{mode="sync"} 42.0'}
+    },
+}
 
 
 class HealthHandlers:
@@ -31,7 +40,7 @@ class HealthHandlers:
             self.live,
             methods=["GET"],
             summary="Whether the process runs",
-            responses=answers({200: (StatusAnswer, "It runs.")}),
+            responses=answers({200: (StatusAnswer, "It runs.")}, guarded=False),
         )
         router.add_api_route(
             "/health/ready",
@@ -39,10 +48,17 @@ class HealthHandlers:
             methods=["GET"],
             summary="Whether requests can be accepted",
             responses=answers(
-                {200: (StatusAnswer, "They can."), 503: (StatusAnswer, "Not now; `checks` tells why.")}
+                {200: (StatusAnswer, "They can."), 503: (StatusAnswer, "Not now; `checks` tells why.")},
+                guarded=False,
             ),
         )
-        router.add_api_route("/metrics", self.metrics, methods=["GET"], summary="Metrics for Prometheus")
+        router.add_api_route(
+            "/metrics",
+            self.metrics,
+            methods=["GET"],
+            summary="Metrics for Prometheus",
+            responses=answers({}) | {200: _METRICS_ANSWER},
+        )
         return router
 
     async def live(self) -> Response:

@@ -45,7 +45,7 @@ DISCARDED_BYTES: Final = 8 * 1024 * 1024
 """How much of an oversized body is read away, so that a client which sends first and then reads is told."""
 
 
-class SyncBody(msgspec.Struct, kw_only=True):
+class SyncBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What `POST /v1/requests/sync` takes."""
 
     operation: Annotated[str, msgspec.Meta(description="Name of an operation, see `/v1/operations`.")]
@@ -62,7 +62,7 @@ class SyncBody(msgspec.Struct, kw_only=True):
     ] = None
 
 
-class AsyncBody(SyncBody, kw_only=True):
+class AsyncBody(SyncBody, kw_only=True, forbid_unknown_fields=True):
     """What `POST /v1/requests/async` takes."""
 
     callback_url: Annotated[

@@ -1,21 +1,12 @@
 """The API's description: schemas come from the structures that are sent, errors from their classes."""
 
 from collections.abc import Mapping
-from typing import Any, Final, cast
+from typing import Annotated, Any, Final, cast
 
 import msgspec
-from fastapi import FastAPI
+from fastapi import FastAPI, Path
 
-from services.ingest.answers import (
-    AcceptedAnswer,
-    CancelAnswer,
-    ListAnswer,
-    OperationsAnswer,
-    OutcomeAnswer,
-    RequestAnswer,
-    StatsAnswer,
-    StatusAnswer,
-)
+from services.ingest.examples import EXAMPLES, REQUEST_ID
 from services.ingest.intake import AsyncBody, SyncBody
 from services.ingest.problems import (
     ForbiddenHost,
@@ -26,7 +17,7 @@ from services.ingest.problems import (
     documented,
 )
 
-__all__ = ["DESCRIPTION", "answers", "install", "json_body", "response_headers"]
+__all__ = ["DESCRIPTION", "TAGS", "RequestIdPath", "answers", "install", "json_body", "response_headers"]
 
 DESCRIPTION: Final = """\
 Send deterministic, CPU-bound work; get the result in the same call (`sync`) or by a signed HTTP callback
@@ -36,36 +27,50 @@ outcome. After a 503 it may still run; repeat it with the same `Idempotency-Key`
 Errors are `application/problem+json` with a stable `code`.
 """
 
+TAGS: Final = (
+    {"name": "requests", "description": "Submit work, and ask what became of it."},
+    {"name": "operations", "description": "What this installation can compute."},
+    {"name": "health", "description": "For supervisors, load balancers and Prometheus."},
+)
+
 _EVERYWHERE: Final = (ForbiddenHost, InternalError, Overloaded)
 _TEMPLATE: Final = "#/components/schemas/{name}"
 _STRUCTURES: Final = (
     ProblemBody,
     SyncBody,
     AsyncBody,
-    AcceptedAnswer,
-    CancelAnswer,
-    ListAnswer,
-    OperationsAnswer,
-    OutcomeAnswer,
-    RequestAnswer,
-    StatsAnswer,
-    StatusAnswer,
+    *EXAMPLES,
 )
 
 Headers = Mapping[str, Any]
+RequestIdPath = Annotated[
+    str, Path(description="Id of the request, a UUID.", json_schema_extra={"example": REQUEST_ID})
+]
+"""The path parameter of every call about one request."""
 
 
 def answers(
     successes: Mapping[int, tuple[type[msgspec.Struct], str]],
     *problems: type[Problem],
     headers: Headers | None = None,
+    guarded: bool = True,
 ) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI responses: the structures of a call's successes, and its errors."""
-    found = documented(*dict.fromkeys((*problems, *_EVERYWHERE)))
+    """OpenAPI responses: the structures of a call's successes, and its errors.
+
+    `headers` are those that the successes may carry, `Location` only with 202.
+    Calls that are not `guarded` are answered under any name and load.
+    """
+    everywhere = _EVERYWHERE if guarded else (InternalError,)
+    found = documented(*dict.fromkeys((*problems, *everywhere)))
     for status, (struct, description) in successes.items():
         content = {"application/json": {"schema": _reference(struct)}}
-        found[status] = {"description": description, "content": content, "headers": dict(headers or {})}
-    return found
+        found[status] = {"description": description, "content": content}
+        carried = {
+            name: each for name, each in (headers or {}).items() if name != "Location" or status == 202
+        }
+        if carried:
+            found[status]["headers"] = carried
+    return dict(sorted(found.items(), key=lambda each: int(each[0])))
 
 
 def json_body(struct: type[msgspec.Struct], example: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,6 +96,7 @@ def install(app: FastAPI) -> None:
             components = schema.setdefault("components", {}).setdefault("schemas", {})
             components.update(_schemas())
             _drop_framework_errors(schema)
+            _show_examples(schema)
         return cast("dict[str, Any]", app.openapi_schema)
 
     app.openapi = openapi  # type: ignore[method-assign]  # the framework's documented way
@@ -103,6 +109,18 @@ def _reference(struct: type[msgspec.Struct]) -> dict[str, str]:
 def _schemas() -> dict[str, Any]:
     _, components = msgspec.json.schema_components(_STRUCTURES, ref_template=_TEMPLATE)
     return components
+
+
+def _show_examples(schema: dict[str, Any]) -> None:
+    """Put in here, since the framework leaves every null out of what it is given."""
+    examples = {struct.__name__: example for struct, example in EXAMPLES.items()}
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            for answer in operation["responses"].values():
+                for body in answer.get("content", {}).values():
+                    name = body["schema"].get("$ref", "").rpartition("/")[2]
+                    if name in examples:
+                        body["example"] = examples[name]
 
 
 def _drop_framework_errors(schema: dict[str, Any]) -> None:

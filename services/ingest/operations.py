@@ -23,6 +23,7 @@ class OperationHandlers:
         router.add_api_route(
             "/v1/operations",
             self.operations,
+            name="list_operations",
             methods=["GET"],
             summary="The operations that can be asked for",
             responses=answers({200: (OperationsAnswer, "Every operation, by name.")}),

@@ -69,6 +69,9 @@ class Problem(Exception):  # noqa: N818 - its subclasses are named for what has 
     closes: ClassVar[bool] = False
     """Whether the connection ends with the answer, since the rest of the request is not going to be read."""
 
+    example_fields: ClassVar[tuple[tuple[str, str], ...]] = ()
+    """What the documentation shows as `errors`."""
+
     def __init__(self, detail: str, fields: Iterable[tuple[str, str]] = ()) -> None:
         super().__init__(detail)
         self.detail = detail
@@ -159,18 +162,21 @@ class InvalidRequest(Problem):
     """A field is missing, unknown or wrong."""
 
     status, code, title = 422, "invalid_request", "The request is not valid"
+    example_fields = (("callback_url", "must start with http:// or https://"),)
 
 
 class UnknownOperation(Problem):
     """No operation of this name is installed."""
 
     status, code, title = 422, "unknown_operation", "No such operation"
+    example_fields = (("operation", "unknown operation 'prime'; known are hash_chain, primes"),)
 
 
 class InvalidInput(Problem):
     """The input does not fit the operation."""
 
     status, code, title = 422, "invalid_input", "The input does not fit the operation"
+    example_fields = (("input.rounds", "Input should be greater than or equal to 1"),)
 
 
 class IdempotencyKeyReused(Problem):
@@ -183,6 +189,7 @@ class InvalidCursor(Problem):
     """The cursor was not made by this API, or for other filters."""
 
     status, code, title = 422, "invalid_cursor", "The cursor cannot be used"
+    example_fields = (("cursor", "the cursor belongs to other filters; start again without it"),)
 
 
 class FilterTooBroad(Problem):
@@ -258,5 +265,5 @@ def _empty_response(problem: type[Problem]) -> dict[str, Any]:
 
 def _example(problem: type[Problem]) -> Mapping[str, Any]:
     detail = (problem.__doc__ or "").partition("\n")[0]
-    example: dict[str, Any] = msgspec.to_builtins(problem(detail).body())
+    example: dict[str, Any] = msgspec.to_builtins(problem(detail, problem.example_fields).body())
     return example

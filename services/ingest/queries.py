@@ -20,7 +20,7 @@ from services.ingest.answers import (
     request_answer,
 )
 from services.ingest.guard import REQUEST_ID
-from services.ingest.openapi import answers
+from services.ingest.openapi import RequestIdPath, answers
 from services.ingest.problems import InvalidRequest
 from services.ingest.settings import IngestSettings
 from services.ingest.visibility import Visibility
@@ -50,11 +50,7 @@ class Listing(Protocol):
 
 
 class ListingQuery(BaseModel):
-    """Filters of a listing. Any one of them, mode with status, and mode with callback_status use an index.
-
-    `since` and `until` may be added to each. Other combinations are searched within the query's deadline and
-    may be refused with `filter_too_broad`.
-    """
+    """Filters of a listing; all of them have to hold."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -102,6 +98,7 @@ class QueryHandlers:
         router.add_api_route(
             "/v1/requests",
             self.page,
+            name="list_requests",
             methods=["GET"],
             summary="List requests by mode, status and more",
             responses=answers(
@@ -115,6 +112,7 @@ class QueryHandlers:
         router.add_api_route(
             "/v1/requests/{request_id}",
             self.detail,
+            name="get_request",
             methods=["GET"],
             summary="One request with its history",
             responses=answers(
@@ -139,17 +137,26 @@ class QueryHandlers:
         return router
 
     async def page(self, query: Annotated[ListingQuery, Query()]) -> Response:
-        """Requests that match every given filter, newest first."""
+        """Requests that match every given filter, newest first.
+
+        Any one filter, `mode` with `status`, and `mode` with `callback_status` are answered from an index,
+        each with or without `since` and `until`. Other combinations are searched within the query's deadline
+        and may be refused with `filter_too_broad`.
+        """
         page = await self._listing.page(query.filter(), limit=query.limit, cursor=query.cursor)
         return json_response(list_answer(page))
 
     async def detail(
         self,
         request: Request,
-        request_id: str,
+        request_id: RequestIdPath,
         wait: Annotated[float, Query(ge=0, description="Wait up to so many seconds for the outcome.")] = 0.0,
     ) -> Response:
-        """What was asked, what came of it, and every step. Never 404 for what has been accepted."""
+        """What was asked, what came of it, and every step.
+
+        Never 404 for what has been accepted: on a miss the answer waits until the read side has seen all that
+        was in the log, and says 503 when that takes too long.
+        """
         request.scope[REQUEST_ID] = request_id
         look = self._visibility.detail(request_id, min(wait, self._max_wait_s))
         detail = await (while_connected(request, look) if wait > 0 else look)

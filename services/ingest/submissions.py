@@ -20,7 +20,7 @@ from services.ingest.answers import (
 from services.ingest.guard import REQUEST_ID
 from services.ingest.idempotency import HEADER, REPLAYED_HEADER, request_id_of
 from services.ingest.intake import AsyncBody, Intake, SyncBody
-from services.ingest.openapi import answers, json_body, response_headers
+from services.ingest.openapi import RequestIdPath, answers, json_body, response_headers
 from services.ingest.problems import AlreadyFinished, Problem
 from services.ingest.replies import PendingReply, Replies
 from services.ingest.settings import IngestSettings
@@ -119,6 +119,7 @@ class SubmissionHandlers:
         router.add_api_route(
             "/v1/requests/{request_id}",
             self.cancel,
+            name="cancel_request",
             methods=["DELETE"],
             status_code=202,
             summary="Cancel a request, queued or running",
@@ -131,6 +132,7 @@ class SubmissionHandlers:
                 problems.SubmissionUnknown,
                 problems.DatabaseUnavailable,
                 problems.NotVisibleYet,
+                headers=response_headers({"Location": "Where to ask for the outcome."}),
             ),
         )
         return router
@@ -159,7 +161,7 @@ class SubmissionHandlers:
         request.scope[REQUEST_ID] = accepted.request_id
         return _accepted(accepted, {})
 
-    async def cancel(self, request: Request, request_id: str) -> Response:
+    async def cancel(self, request: Request, request_id: RequestIdPath) -> Response:
         """Have the request stopped; it ends `failed` with code `cancelled` unless its outcome comes first."""
         view = await self._visibility.view(request_id)
         request.scope[REQUEST_ID] = view.id
