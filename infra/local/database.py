@@ -27,6 +27,7 @@ OPTIONS: Final = (
     "--max-allowed-packet=64M",
     "--character-set-server=utf8mb4",
     "--performance-schema=OFF",
+    "--skip-ssl",  # it would make a key of its own at every start, for as long as 20 s
 )
 
 

@@ -70,11 +70,14 @@ def findings(settings: LocalSettings, *, running: bool) -> Iterator[Finding]:
         yield asyncio.run(_network(settings))
     yield _disk("cache's disk", distribution.cache, NEEDED_BYTES if missing else 0, "CONSUMA_CACHE_DIR")
     yield _disk("data's disk", settings.data_dir.expanduser().absolute(), DATA_BYTES, "--data-dir")
-    yield _port(settings.listen_port, "API", "--port", running=running)
+    if running:
+        yield Finding(Level.OK, "ports", f"held by the system that runs on {settings.data_dir}")
+        return
+    yield _port(settings.listen_port, "API", "--port")
     if not settings.kafka:
-        yield _port(settings.kafka_port, "Kafka", "--kafka-port", running=running)
+        yield _port(settings.kafka_port, "Kafka", "--kafka-port")
     if not settings.mysql.get_secret_value():
-        yield _port(settings.mysql_port, "database", "--mysql-port", running=running)
+        yield _port(settings.mysql_port, "database", "--mysql-port")
 
 
 def _python() -> Finding:
@@ -155,13 +158,11 @@ def _disk(subject: str, path: Path, needed: int, option: str) -> Finding:
     return Finding(Level.OK, subject, f"{free >> 30} GiB free for {path}")
 
 
-def _port(port: int, what: str, option: str, *, running: bool) -> Finding:
+def _port(port: int, what: str, option: str) -> Finding:
     subject = f"{what}'s port"
     if not port or is_free(port):
         return Finding(Level.OK, subject, f"{port or 'any'} is free")
     text = f"{port} is taken by {holder(port)}"
-    if running:
-        return Finding(Level.OK, subject, f"{text}; the system runs")
     return Finding(Level.PROBLEM, subject, text, f"end that, or choose another with {option}")
 
 

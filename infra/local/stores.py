@@ -65,6 +65,7 @@ class Stores:
             )
             await node.prepare()
             await self._have(crew, node)
+            self._reporter.say(f"Kafka serves on {node.address}")
             self.log = self.log.model_copy(update={"kafka": node.address})
         try:
             await topics_admin.apply(self.log)
@@ -84,6 +85,7 @@ class Stores:
             )
             await node.prepare()
             await self._have(crew, node)
+            self._reporter.say(f"the database serves on port {node.port}")
             self.mysql = f"{node.server_url}{DATABASE}"
         await self._migrate()
 

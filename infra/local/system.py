@@ -136,6 +136,7 @@ class System:
         await stack.enter_async_context(stores)
         await self._stores.start(stores)
         await stack.enter_async_context(services)
+        self._reporter.say("topics and schema are in place; starting the services")
         self._start_services(services)
         await services.until_working(self._settings.start_timeout_s)
         self._announced = True
