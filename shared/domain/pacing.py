@@ -6,6 +6,9 @@ from typing import Final
 __all__ = ["NO_TURNS", "Turns", "next_turn", "reserve", "took"]
 
 SMOOTHING: Final = 0.2
+CLOSEST_MS: Final = 1.0
+"""Turns are never closer: a crowd that comes back at once would cost more than it could deliver."""
+
 FARTHEST_MS: Final = 60_000
 """So far turns are given out; beyond, the pace of today says nothing."""
 
@@ -43,4 +46,4 @@ def next_turn(turns: Turns, earliest_ms: float, concurrency: int, spread: float)
     last_ms = max(turns.last_ms, earliest_ms)
     if last_ms - earliest_ms > FARTHEST_MS:
         return int(earliest_ms + FARTHEST_MS * (1 + spread) / 2), turns
-    return int(last_ms), replace(turns, last_ms=last_ms + turns.call_ms / concurrency)
+    return int(last_ms), replace(turns, last_ms=last_ms + max(CLOSEST_MS, turns.call_ms / concurrency))
