@@ -32,7 +32,7 @@ def doctor(
     for each in _all_findings(LocalSettings(**given)):
         _print(console, each)
         problems += each.level is Level.PROBLEM
-    console.print(f"{problems} problems" if problems else "no problems")
+    console.print(f"problems: {problems or 'none'}")
     return 1 if problems else 0
 
 

@@ -31,6 +31,9 @@ COMMANDS: Final = (
         "See and change which destinations get no callbacks.",
     ),
     ("receiver", "infra.cli.receiver:receiver", "Receive callbacks, to try things out; misbehave if told."),
+    ("submit", "infra.cli.submit:submit", "Submit a request: sync waits for its outcome, async does not."),
+    ("get", "infra.cli.get:get", "Show what became of a request."),
+    ("operations", "infra.cli.operations:operations", "List the operations, or show one."),
     ("topics", "infra.cli.topics:topics", "Create, configure and look at the topics."),
     ("migrate", "infra.cli.migrate:migrate", "Bring the database to this release's schema."),
 )

@@ -48,7 +48,9 @@ def up(
             return asyncio.run(_run(settings, reporter))
         except LocalError as error:
             reporter.warn(str(error))
-            return 1
+        except OSError as error:
+            reporter.warn(f"the system refused something ({error}): see `consuma doctor` for what it lacks")
+    return 1
 
 
 async def _run(settings: LocalSettings, reporter: ConsoleReporter) -> int:

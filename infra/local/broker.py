@@ -13,6 +13,7 @@ from uuid import uuid4
 from infra.local.child import run_to_end
 from infra.local.distribution import Distribution
 from infra.local.errors import LocalError
+from infra.local.logfile import complaint
 from infra.local.parts import Launch, environment, opens
 
 __all__ = ["KafkaNode", "java"]
@@ -123,7 +124,9 @@ class KafkaNode:
         command = self._java("kafka.tools.StorageTool", "format", "--standalone", "-t", cluster)
         command += ["-c", str(self._properties)]
         if await run_to_end(command, environment=environment(self.data_dir, {}), log=log):
-            raise LocalError(f"Kafka's data could not be created in {self.directory}: {log} tells why")
+            raise LocalError(
+                f"Kafka's data could not be created in {self.directory}: {complaint(log, first=True)} ({log})"
+            )
         os.replace(new, self._data)
 
     def _java(self, *arguments: str) -> list[str]:

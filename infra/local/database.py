@@ -14,6 +14,7 @@ import pymysql
 from infra.local.child import run_to_end
 from infra.local.distribution import Distribution
 from infra.local.errors import LocalError
+from infra.local.logfile import complaint
 from infra.local.parts import Launch, environment
 
 __all__ = ["MariaNode"]
@@ -71,7 +72,9 @@ class MariaNode:
         command = [str(script), "--no-defaults", self._base, f"--datadir={new}", "--skip-test-db"]
         command += ["--auth-root-authentication-method=normal", *_as_root()]
         if await run_to_end(command, environment=environment(self.data_dir, {}), log=log):
-            raise LocalError(f"the database could not be created in {self.directory}: {log} tells why")
+            raise LocalError(
+                f"the database could not be created in {self.directory}: {complaint(log, first=True)} ({log})"
+            )
         os.replace(new, self._data)
 
     def launch(self) -> Launch:

@@ -108,7 +108,7 @@ class Distribution:
             self._require_room()
             names = " and ".join(_title(part) for part in sorted({each.part for each in wanted}))
             size = sum(each.size for each in wanted)
-            reporter.say(f"fetching {names} once, {size >> 20} MiB, into {self.cache}")
+            reporter.say(f"fetching {names} once, {size / 2**20:.1f} MiB, into {self.cache}")
             await Fetcher(settings.maven_url, self.jars, reporter).fetch(wanted)
         if unpack:
             await asyncio.to_thread(self._unpack_mariadb)

@@ -109,14 +109,15 @@ class Fetcher:
         os.replace(partial, target)
 
     def _refusal(self, artifact: Artifact, error: Exception) -> LocalError:
+        problem = str(error) or type(error).__name__
         mirror = "set CONSUMA_MAVEN_URL to a mirror of Maven Central"
         if isinstance(error, _BrokenTransferError):
             advice = f"something on the way changes files: {mirror} that you trust"
         elif isinstance(error, httpx.HTTPStatusError):
+            problem = f"{error.response.status_code} {error.response.reason_phrase}"
             advice = f"the repository lacks or refuses it: {mirror} that has it"
         else:
             advice = f"check the network and HTTPS_PROXY, or {mirror}; the next start resumes"
-        problem = str(error) or type(error).__name__
         return LocalError(f"{self._url}/{artifact.path} could not be fetched ({problem}): {advice}")
 
 

@@ -90,7 +90,7 @@ class Keeper:
         if not self.works:
             raise LocalError(
                 f"{self.name} does not start: it has died {self._failed_starts} times before it worked. It "
-                f"says: {self.log.last_line() or 'nothing'} (all of it: {self.log.path})"
+                f"says: {self.log.complaint() or 'nothing'} (all of it: {self.log.path})"
             )
 
     def signal(self, number: signal.Signals) -> None:
@@ -194,7 +194,7 @@ class Keeper:
     def _obituary(self, code: int, wait_s: float) -> str:
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         when = f"in {wait_s:.1f} s" if wait_s else "now"
-        last = self.log.last_line()
+        last = self.log.complaint()
         said = f' after "{last}"' if last and code >= 0 else ""
         return f"{self.name} {how}{said} and is restarted {when}; its log is {self.log.path}"
 

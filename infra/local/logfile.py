@@ -10,13 +10,14 @@ import time
 from pathlib import Path
 from typing import Final
 
-__all__ = ["LogFile", "brief"]
+__all__ = ["LogFile", "brief", "complaint"]
 
 SHOWN_LEVELS: Final = ("warning", "error", "critical")
 SHOWN_PLAIN: Final = (" ERROR ", " FATAL ", "[ERROR]")
 LINES_PER_PERIOD: Final = 4
 PERIOD_S: Final = 10.0
 BRIEF_CHARS: Final = 240
+TAIL_BYTES: Final = 16 * 1024
 READ_BYTES: Final = 1024 * 1024
 HIDDEN_FIELDS: Final = {"event", "level", "timestamp", "instance", "exception", "logger"}
 
@@ -38,15 +39,9 @@ class LogFile:
         self._rotate()
         return self._limited(found)
 
-    def last_line(self) -> str:
-        """The last thing that the part has said."""
-        try:
-            with self.path.open("rb") as file:
-                file.seek(max(0, self.path.stat().st_size - 4096))
-                lines = file.read().decode(errors="replace").strip().splitlines()
-        except FileNotFoundError:
-            return ""
-        return (brief(lines[-1]) or lines[-1])[:BRIEF_CHARS] if lines else ""
+    def complaint(self) -> str:
+        """What most likely tells why the part has ended."""
+        return complaint(self.path)
 
     def _new_lines(self) -> list[str]:
         if not self.path.exists():
@@ -78,6 +73,19 @@ class LogFile:
         self._held_back += max(0, len(lines) - room)
         self._shown += len(lines[:room])
         return shown + lines[:room]
+
+
+def complaint(path: Path, *, first: bool = False) -> str:
+    """The last (or first) line at a log's end that speaks of an error, else its last line."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - TAIL_BYTES))
+            lines = file.read().decode(errors="replace").strip().splitlines()
+    except FileNotFoundError:
+        return ""
+    errors = [line for line in lines if "error" in line.lower()] or lines[-1:] or [""]
+    found = errors[0 if first else -1]
+    return brief(found) or found[:BRIEF_CHARS]
 
 
 def brief(line: str) -> str:

@@ -6,7 +6,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -42,24 +42,29 @@ def own_directory(data_dir: Path) -> Iterator[None]:
     """
     try:
         (data_dir / "logs").mkdir(parents=True, exist_ok=True)
-        lock = (data_dir / LOCK_NAME).open("a+")
+        lock = os.open(data_dir / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise LocalError(
             f"the data directory {data_dir} cannot be written ({error}): choose another with --data-dir"
         ) from error
-    with lock:
+    try:
         try:
-            fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            lock.seek(0)
             raise LocalError(
-                f"consuma already runs on {data_dir} (pid {lock.read().strip() or 'unknown'}): use that one, "
-                "end it, or choose another directory with --data-dir"
+                f"consuma already runs on {data_dir} (pid {_holder(lock)}): use that one, end it, or choose "
+                "another directory with --data-dir"
             ) from error
-        lock.truncate(0)
-        lock.write(f"{os.getpid()}\n")
-        lock.flush()
+        with suppress(OSError):  # the name is a courtesy, which a full disk may not allow
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, str(os.getpid()).encode(), 0)
         yield
+    finally:
+        os.close(lock)
+
+
+def _holder(lock: int) -> str:
+    return os.pread(lock, 32, 0).decode().strip() or "unknown"
 
 
 def require_room(data_dir: Path) -> None:
