@@ -120,8 +120,7 @@ class KafkaNode:
         new, log = self.directory / "data.new", self.directory / "format.log"
         shutil.rmtree(new, ignore_errors=True)
         self._write_properties(new)
-        cluster = urlsafe_b64encode(uuid4().bytes).decode().rstrip("=")
-        command = self._java("kafka.tools.StorageTool", "format", "--standalone", "-t", cluster)
+        command = self._java("kafka.tools.StorageTool", "format", "--standalone", "-t", _cluster_id())
         command += ["-c", str(self._properties)]
         if await run_to_end(command, environment=environment(self.data_dir, {}), log=log):
             raise LocalError(
@@ -149,3 +148,8 @@ class KafkaNode:
             offsets_minutes=YEARS_MINUTES,
         )
         self._properties.write_text(text)
+
+
+def _cluster_id() -> str:
+    """Random; with the highest bit unset it does not begin with a dash, which would be taken for an option."""
+    return urlsafe_b64encode((uuid4().int >> 1).to_bytes(16, "big")).decode().rstrip("=")
