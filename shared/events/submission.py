@@ -25,6 +25,7 @@ from shared.kafka.records import Record
 
 __all__ = [
     "INGEST_SOURCE",
+    "STRUCTURED",
     "SUBMITTED_TYPE",
     "FieldProblem",
     "ReplyTo",
