@@ -151,5 +151,5 @@ class KafkaNode:
 
 
 def _cluster_id() -> str:
-    """Random; with the highest bit unset it does not begin with a dash, which would be taken for an option."""
+    """Random; the highest bit is unset, lest it begin with a dash and be taken for an option."""
     return urlsafe_b64encode((uuid4().int >> 1).to_bytes(16, "big")).decode().rstrip("=")
