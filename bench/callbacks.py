@@ -1,0 +1,206 @@
+"""Callbacks under load, failure and death: python -m bench.callbacks [latency|kill|storm …].
+
+Each starts a system of its own on the embedded broker and database, and a receiver in this process.
+
+latency  from the 202 to the callback's arrival, at a fixed rate of submissions whatever the answers do
+kill     SIGKILL of the callback service in the middle of that load: what is lost, what comes twice
+storm    a destination that fails every delivery, and then none: how it recovers, and within which limits
+"""
+
+import argparse
+import asyncio
+import secrets
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+from aiokafka import AIOKafkaProducer
+from orjson import dumps
+
+from bench.figures import Latencies, print_table
+from infra.local.settings import LocalSettings
+from infra.local.system import System
+from shared.domain.identity import id_of_reference
+from shared.kafka.topics import Topic, topic_name
+from shared.settings import KafkaSettings
+from shared.testing.receiver import ReceivedCall, Receiver
+from shared.testing.receiver_behaviour import OBEDIENT, Behaviour
+
+SECRET: Final = "whsec_" + "c2VjcmV0IG9mIHRoZSBjYWxsYmFjayBiZW5jaG1hcms="
+WARM_UP: Final = 200
+QUIET_S: Final = 120.0
+SOURCE: Final = "bench"
+FAILING: Final = Behaviour(status=503)
+
+
+@dataclass
+class Arrivals:
+    """When callbacks came, by webhook id: the first time, and how often."""
+
+    first_s: dict[str, float] = field(default_factory=dict)
+    count: dict[str, int] = field(default_factory=dict)
+
+    def note(self, call: ReceivedCall) -> None:
+        """A call has arrived."""
+        if call.accepted:
+            self.first_s.setdefault(call.webhook_id, time.perf_counter())
+            self.count[call.webhook_id] = self.count.get(call.webhook_id, 0) + 1
+
+    async def wait_for(self, ids: set[str]) -> set[str]:
+        """Wait until all `ids` have been called; returns those that have not been in time."""
+        give_up_at = time.monotonic() + QUIET_S
+        while (missing := ids - self.first_s.keys()) and time.monotonic() < give_up_at:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+        return missing
+
+    def repeated(self, ids: set[str]) -> int:
+        """How many of `ids` came more than once."""
+        return sum(self.count.get(each, 0) > 1 for each in ids)
+
+
+@dataclass
+class Bench:
+    """A running system and what its receiver has seen."""
+
+    system: System
+    log: KafkaSettings
+    receiver: Receiver
+    arrivals: Arrivals
+
+
+@asynccontextmanager
+async def running() -> AsyncIterator[Bench]:
+    """Everything, with topics of its own."""
+    arrivals = Arrivals()
+    log = KafkaSettings(topic_prefix=f"bench-{secrets.token_hex(4)}.")
+    with tempfile.TemporaryDirectory(prefix="consuma-bench-") as directory:
+        settings = LocalSettings(data_dir=Path(directory), listen_port=0, kafka_port=0, mysql_port=0)
+        async with (
+            Receiver(secrets=[SECRET], on_call=arrivals.note) as receiver,
+            System(settings, log=log, environment={"CONSUMA_WEBHOOK_SECRETS": SECRET}) as system,
+        ):
+            yield Bench(system, log.model_copy(update={"kafka": system.kafka}), receiver, arrivals)
+
+
+async def submit_at_rate(bench: Bench, rate: float, count: int) -> dict[str, float]:
+    """When each request's 202 came, by id. Submissions start on time, whatever earlier ones do."""
+    accepted: dict[str, float] = {}
+    body = {"operation": "hash_chain", "input": {"seed": "s"}, "callback_url": bench.receiver.url()}
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session,
+        asyncio.TaskGroup() as tasks,
+    ):
+
+        async def submit() -> None:
+            async with session.post(f"{bench.system.api}/v1/requests/async", json=body) as response:
+                answer = await response.json()
+                if response.status != 202:
+                    raise SystemExit(f"a submission was answered {response.status}: {answer}")
+                accepted[answer["id"]] = time.perf_counter()
+
+        start = time.perf_counter()
+        for number in range(count):
+            await asyncio.sleep(max(0.0, start + number / rate - time.perf_counter()))
+            tasks.create_task(submit())
+    return accepted
+
+
+async def latency(options: argparse.Namespace) -> None:
+    """Accept to callback, open loop."""
+    async with running() as bench:
+        await bench.arrivals.wait_for(set(await submit_at_rate(bench, options.rate, WARM_UP)))
+        accepted = await submit_at_rate(bench, options.rate, int(options.rate * options.seconds))
+        missing = await bench.arrivals.wait_for(set(accepted))
+        found = Latencies(
+            (bench.arrivals.first_s[each] - at_s) * 1000
+            for each, at_s in accepted.items()
+            if each not in missing
+        )
+        repeated = bench.arrivals.repeated(set(accepted))
+    name = f"202 to callback at {options.rate:g}/s"
+    print_table(("ms", "callbacks", "p50", "p95", "p99", "max"), [(name, *found.row())])
+    print(f"missing {len(missing)}, repeated {repeated}")
+
+
+async def kill(options: argparse.Namespace) -> None:
+    """The same load over kills of the callback service."""
+    async with running() as bench:
+        await bench.arrivals.wait_for(set(await submit_at_rate(bench, options.rate, WARM_UP)))
+        load = asyncio.create_task(submit_at_rate(bench, options.rate, int(options.rate * options.seconds)))
+        for number in range(options.kills):
+            await asyncio.sleep(options.seconds / (options.kills + 1))
+            bench.system.kill("callback-0")
+            await bench.system.wait_ready()
+            print(f"killed and back: {number + 1}")
+        accepted = set(await load)
+        missing = await bench.arrivals.wait_for(accepted)
+        repeated = bench.arrivals.repeated(accepted)
+    share = repeated / len(accepted)
+    print(
+        f"{len(accepted)} accepted at {options.rate:g}/s over {options.kills} kills: {len(missing)} missing, "
+        f"{repeated} repeated ({share:.2%})"
+    )
+
+
+async def storm(options: argparse.Namespace) -> None:
+    """Thousands of failing deliveries whose destination recovers."""
+    async with running() as bench:
+        bench.receiver.behaviour = FAILING
+        ids = await append(bench, options.deliveries)
+        await asyncio.sleep(options.outage)
+        failed = len(bench.receiver.calls)
+        bench.receiver.behaviour = OBEDIENT
+        bench.receiver.most_open_calls = 0
+        began = time.perf_counter()
+        missing = await bench.arrivals.wait_for(ids)
+        seconds = max(bench.arrivals.first_s.values(), default=began) - began
+        repeated = bench.arrivals.repeated(ids)
+        most = bench.receiver.most_open_calls
+    print(
+        f"{len(ids)} deliveries, {failed} failed calls in {options.outage:g} s of outage; after it all were "
+        f"delivered within {seconds:.1f} s, at most {most} calls at a time; {len(missing)} missing, "
+        f"{repeated} repeated"
+    )
+
+
+async def append(bench: Bench, count: int) -> set[str]:
+    """Requests with callbacks, straight into the log."""
+    producer = AIOKafkaProducer(bootstrap_servers=bench.log.kafka, acks="all", linger_ms=5)
+    await producer.start()
+    try:
+        topic = topic_name(bench.log, Topic.REQUESTS)
+        url = bench.receiver.url()
+        for number in range(count):
+            request = {"operation": "hash_chain", "input": {"seed": "s"}, "callback_url": url}
+            await producer.send(topic, dumps({**request, "source": SOURCE, "id": str(number)}))
+        await producer.flush()
+    finally:
+        await producer.stop()
+    return {id_of_reference(SOURCE, str(number)) for number in range(count)}
+
+
+def main() -> None:
+    """Parse, measure, print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(required=True)
+    for measure in (latency, kill, storm):
+        command = commands.add_parser(measure.__name__)
+        command.set_defaults(measure=measure)
+        command.add_argument("--rate", type=float, default=200.0, help="submissions a second")
+        command.add_argument("--seconds", type=float, default=30.0)
+        command.add_argument("--kills", type=int, default=3)
+        command.add_argument("--deliveries", type=int, default=5_000)
+        command.add_argument("--outage", type=float, default=15.0, help="seconds")
+    options = parser.parse_args()
+    asyncio.run(options.measure(options))
+
+
+if __name__ == "__main__":
+    main()
