@@ -20,6 +20,8 @@ __all__ = [
     "AcceptedAnswer",
     "CallbackAttemptAnswer",
     "CancelAnswer",
+    "DestinationAnswer",
+    "DestinationsAnswer",
     "ErrorAnswer",
     "EventAnswer",
     "LimitsAnswer",
@@ -214,6 +216,24 @@ class OperationsAnswer(Answer, frozen=True):
     """Every operation of this installation, by name."""
 
     items: tuple[OperationAnswer, ...]
+
+
+class DestinationAnswer(Answer, frozen=True):
+    """One submitter's exact URL; `url` without its query, which may be a credential. `by` changed it last."""
+
+    id: str
+    state: str
+    submitter: str
+    url: str
+    reason: str
+    by: str
+    at: str
+
+
+class DestinationsAnswer(Answer, frozen=True):
+    """Every disabled destination, the latest first."""
+
+    items: tuple[DestinationAnswer, ...]
 
 
 class StatusAnswer(Answer, frozen=True):

@@ -9,6 +9,8 @@ import structlog
 from fastapi import APIRouter, FastAPI
 from starlette.types import Receive, Scope, Send
 
+from services.ingest.bodies import Bodies
+from services.ingest.destinations import DestinationHandlers
 from services.ingest.docs import docs_router
 from services.ingest.failures import install_handlers
 from services.ingest.guard import Guard
@@ -25,6 +27,7 @@ from services.ingest.submitting import Submitter
 from services.ingest.visibility import Visibility
 from shared.db.database import Database
 from shared.db.queries import RequestQueries
+from shared.destinations.directory import DestinationDirectory
 from shared.operations.registry import Registry, load_registry
 
 __all__ = ["IngestApp", "create_app"]
@@ -46,6 +49,7 @@ class IngestApp:
         self._log = RequestLog(settings)
         self._replies = Replies(settings)
         self._database = Database(settings)
+        self._directory = DestinationDirectory(settings)
         self.api = FastAPI(
             title="consuma",
             version=version("consuma"),
@@ -78,11 +82,13 @@ class IngestApp:
         queries = RequestQueries(self._database, settings)
         visibility = Visibility(settings, queries, self._log.ends)
         submitter = Submitter(settings, self._log, queries.request)
-        intake = Intake(settings, registry)
+        bodies = Bodies(settings)
+        intake = Intake(bodies, registry)
         return [
             SubmissionHandlers(settings, intake, submitter, self._replies, visibility).router(),
             QueryHandlers(settings, queries, visibility).router(),
             OperationHandlers(registry).router(),
+            DestinationHandlers(bodies, self._directory, self._log).router(),
             HealthHandlers(self.checks).router(),
             docs_router(),
         ]
@@ -95,11 +101,16 @@ class IngestApp:
             tasks = [
                 asyncio.create_task(self._log.connect(), name="connect"),
                 asyncio.create_task(self._replies.listen(), name="replies"),
+                asyncio.create_task(self._follow_destinations(), name="destinations"),
             ]
             for task in tasks:
                 task.add_done_callback(self._watch)
                 stack.push_async_callback(_cancel, task)
             yield
+
+    async def _follow_destinations(self) -> None:
+        await self._directory.load()
+        await self._directory.run()
 
     def _watch(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:

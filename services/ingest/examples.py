@@ -8,6 +8,8 @@ import msgspec
 from services.ingest.answers import (
     AcceptedAnswer,
     CancelAnswer,
+    DestinationAnswer,
+    DestinationsAnswer,
     ListAnswer,
     OperationsAnswer,
     OutcomeAnswer,
@@ -77,6 +79,15 @@ _ATTEMPT: Final = {
     "retry_at": None,
     "superseded": False,
 }
+_DESTINATION: Final = {
+    "id": "2c1f3a0d5b7e9f80a1b2c3d4e5f60718293a4b5c",
+    "state": "disabled",
+    "submitter": "rest",
+    "url": _CALLBACK_URL,
+    "reason": "the shop has moved",
+    "by": "ada",
+    "at": "2026-05-04T09:30:00.000Z",
+}
 
 EXAMPLES: Final[Mapping[type[msgspec.Struct], Mapping[str, Any]]] = {
     AcceptedAnswer: {
@@ -123,5 +134,7 @@ EXAMPLES: Final[Mapping[type[msgspec.Struct], Mapping[str, Any]]] = {
         ],
     },
     OperationsAnswer: {"items": Registry([HASH_CHAIN]).describe()},
+    DestinationAnswer: _DESTINATION,
+    DestinationsAnswer: {"items": [_DESTINATION]},
     StatusAnswer: {"status": "ready", "checks": {"kafka": True, "replies": True}},
 }

@@ -4,27 +4,22 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
 from starlette.requests import Request
 
-from services.ingest import metrics
+from services.ingest.bodies import Bodies
+from services.ingest.body_types import REST_SOURCE, AsyncBody, SyncBody
 from services.ingest.problems import (
-    BodyTimeout,
-    BodyTooLarge,
     InvalidInput,
     InvalidRequest,
     MalformedJson,
-    Overloaded,
     Problem,
     UnknownOperation,
-    UnsupportedMediaType,
 )
-from services.ingest.settings import IngestSettings
 from shared.domain.types import Mode
 from shared.events.submission import (
-    MAX_REFERENCE,
     FieldProblem,
     RequestData,
     SubmissionError,
@@ -33,41 +28,10 @@ from shared.events.submission import (
 )
 from shared.operations.registry import InvalidInputError, Registry, UnknownOperationError
 
-__all__ = ["REST_SOURCE", "AsyncBody", "Intake", "SyncBody", "Wanted"]
-
-REST_SOURCE: Final = "rest"
-"""What the events of this API name as the submitter."""
+__all__ = ["Intake", "Wanted"]
 
 INLINE_BYTES: Final = 64 * 1024
 """Bodies up to this size are checked on the event loop: handing them to a thread costs more."""
-
-DISCARDED_BYTES: Final = 8 * 1024 * 1024
-"""How much of an oversized body is read away, so that a client which sends first and then reads is told."""
-
-
-class SyncBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What `POST /v1/requests/sync` takes."""
-
-    operation: Annotated[str, msgspec.Meta(description="Name of an operation, see `/v1/operations`.")]
-    input: Annotated[object, msgspec.Meta(description="What the operation's `input_schema` asks for.")] = {}
-    timeout: Annotated[
-        float | None, msgspec.Meta(description="Longest running time of the operation, in seconds.")
-    ] = None
-    expires_at: Annotated[
-        str | None, msgspec.Meta(description="RFC 3339 time after which the request is not started any more.")
-    ] = None
-    client_reference: Annotated[
-        Annotated[str, msgspec.Meta(max_length=MAX_REFERENCE)] | None,
-        msgspec.Meta(description="Your own name for the request."),
-    ] = None
-
-
-class AsyncBody(SyncBody, kw_only=True, forbid_unknown_fields=True):
-    """What `POST /v1/requests/async` takes."""
-
-    callback_url: Annotated[
-        str | None, msgspec.Meta(description="http or https URL that is to receive the signed outcome.")
-    ] = None
 
 
 _FIELDS: Final = {
@@ -87,12 +51,10 @@ class Wanted:
 
 
 class Intake:
-    """Reads and checks the bodies of submissions, which together take a bounded part of the memory."""
+    """Reads and checks the bodies of submissions."""
 
-    def __init__(self, settings: IngestSettings, registry: Registry) -> None:
-        self._limit = settings.body_limit_bytes
-        self._timeout_s = settings.body_timeout_s
-        self._room = settings.body_memory_bytes
+    def __init__(self, bodies: Bodies, registry: Registry) -> None:
+        self._bodies = bodies
         self._registry = registry
 
     @asynccontextmanager
@@ -102,33 +64,9 @@ class Intake:
         Raises:
             Problem: it is not one, or there is no room for it.
         """
-        _check_media_type(request)
-        held = _Body(self)
-        try:
-            yield await self._read(request, mode, held)
-        finally:
-            self.take_room(-held.size)
-
-    async def _read(self, request: Request, mode: Mode, held: "_Body") -> Wanted:
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                body = await _collect(request, self._limit, held)
-        except TimeoutError:
-            raise BodyTimeout(f"the body was not there after {self._timeout_s:g} s") from None
-        if len(body) <= INLINE_BYTES:
-            return self.check(body, mode)
-        return await asyncio.to_thread(self.check, body, mode)
-
-    def take_room(self, size: int) -> None:
-        """Account for `size` more bytes, or fewer.
-
-        Raises:
-            Overloaded: there is no room for them.
-        """
-        if size > self._room:
-            raise Overloaded("the bodies in work fill the memory set aside for them; nothing was accepted")
-        self._room -= size
-        metrics.BODY_BYTES.inc(size)
+        async with self._bodies.body(request) as body:
+            small = len(body) <= INLINE_BYTES
+            yield self.check(body, mode) if small else await asyncio.to_thread(self.check, body, mode)
 
     def check(self, body: bytes, mode: Mode) -> Wanted:
         """The submission in `body`.
@@ -158,56 +96,6 @@ class Intake:
             longest_s = limits.max_timeout_ms / 1000
             problem = f"operation {data.operation} allows at most {longest_s:g} seconds"
             raise InvalidRequest(f"timeout: {problem}", [("timeout", problem)])
-
-
-class _Body:
-    """Bytes of one body, as far as they are kept."""
-
-    def __init__(self, intake: Intake) -> None:
-        self._intake = intake
-        self._chunks: list[bytes] = []
-        self.size = 0
-
-    def keep(self, chunk: bytes) -> None:
-        """Add `chunk`.
-
-        Raises:
-            Overloaded: there is no room for it.
-        """
-        self._intake.take_room(len(chunk))
-        self.size += len(chunk)
-        self._chunks.append(chunk)
-
-    def whole(self) -> bytes:
-        """All of it; the parts are let go."""
-        body = b"".join(self._chunks)
-        self._chunks.clear()
-        return body
-
-
-async def _collect(request: Request, limit: int, held: _Body) -> bytes:
-    declared = request.headers.get("content-length", "")
-    excess = declared.isdigit() and int(declared) > DISCARDED_BYTES
-    size = 0
-    if not excess:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size <= limit:
-                held.keep(chunk)
-            elif size > DISCARDED_BYTES:
-                break
-    if excess or size > limit:
-        raise BodyTooLarge(f"a body may have at most {limit} bytes")
-    return held.whole()
-
-
-def _check_media_type(request: Request) -> None:
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
-        raise UnsupportedMediaType(f"Content-Type is {media_type!r}; send application/json")
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding != "identity":
-        raise UnsupportedMediaType(f"Content-Encoding {encoding!r} is not read; send the JSON text itself")
 
 
 def _check_fields(body: bytes, mode: Mode) -> None:

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Final, cast
 import msgspec
 from fastapi import FastAPI, Path
 
+from services.ingest.body_types import AsyncBody, DestinationBody, SyncBody
 from services.ingest.examples import EXAMPLES, REQUEST_ID
-from services.ingest.intake import AsyncBody, SyncBody
 from services.ingest.problems import (
     ForbiddenHost,
     InternalError,
@@ -30,6 +30,7 @@ Errors are `application/problem+json` with a stable `code`.
 TAGS: Final = (
     {"name": "requests", "description": "Submit work, and ask what became of it."},
     {"name": "operations", "description": "What this installation can compute."},
+    {"name": "destinations", "description": "Which callback URLs get no callbacks any more, and why."},
     {"name": "health", "description": "For supervisors, load balancers and Prometheus."},
 )
 
@@ -39,6 +40,7 @@ _STRUCTURES: Final = (
     ProblemBody,
     SyncBody,
     AsyncBody,
+    DestinationBody,
     *EXAMPLES,
 )
 

@@ -17,9 +17,10 @@ from services.ingest.answers import (
     outcome_answer,
     outcome_of_detail,
 )
+from services.ingest.body_types import AsyncBody, SyncBody
 from services.ingest.guard import REQUEST_ID
 from services.ingest.idempotency import HEADER, REPLAYED_HEADER, request_id_of
-from services.ingest.intake import AsyncBody, Intake, SyncBody
+from services.ingest.intake import Intake
 from services.ingest.openapi import RequestIdPath, answers, json_body, response_headers
 from services.ingest.problems import AlreadyFinished, Problem
 from services.ingest.replies import PendingReply, Replies

@@ -34,6 +34,7 @@ __all__ = [
     "SubmissionError",
     "decode_submission",
     "encode_submission",
+    "field_problem",
     "parse_request_data",
     "request_digest",
 ]
@@ -164,7 +165,7 @@ def parse_request_data(body: bytes) -> RequestData:
     except HostileJsonError as error:
         raise SubmissionError("malformed_json", str(error)) from None
     except msgspec.ValidationError as error:
-        raise _invalid([_from_msgspec(error)]) from None
+        raise _invalid([field_problem(error)]) from None
     problems = _problems(data)
     if problems:
         raise _invalid(problems)
@@ -261,11 +262,13 @@ def _invalid(problems: list[FieldProblem]) -> SubmissionError:
     return SubmissionError("invalid_request", words, tuple(problems))
 
 
-def _from_msgspec(error: msgspec.ValidationError) -> FieldProblem:
+def field_problem(error: msgspec.ValidationError) -> FieldProblem:
     """`Expected `str`, got `int` - at `$.operation`` as a field and its problem."""
     words, _, path = str(error).partition(" - at ")
     if not path and "required field" in words:
         return words.split("`")[1], "is required"
+    if not path and "unknown field" in words:
+        return words.split("`")[1], "is not known here"
     return path.strip("`").removeprefix("$.") or "body", words
 
 
