@@ -123,7 +123,7 @@ async def measure(settings: CallbackSettings, waiting: int, rate: int, seconds: 
     await append(producer, topic_name(settings, long), deliveries, TIER_DELAY_MS[long])
     print(f"{waiting} deliveries of 1 kB wait; the first is due in {first_due_ms - wall_clock_ms()} ms")
     taker, stop = Taker(), asyncio.Event()
-    service = CallbackService(settings, lambda _, __: taker)
+    service = CallbackService(settings, lambda *_: taker)
     running = asyncio.create_task(service.run(stop))
     memory = psutil.Process()
     before = memory.memory_info().rss
