@@ -70,6 +70,10 @@ class Lanes:
         self._lanes: OrderedDict[str, _Lane] = OrderedDict()
         self._next: OrderedDict[str, None] = OrderedDict()
 
+    def __len__(self) -> int:
+        """How many origins are remembered."""
+        return len(self._lanes)
+
     @asynccontextmanager
     async def turn(self, origin: str, limits: LaneLimits) -> AsyncIterator[None]:
         """Leave for one call to `origin`, while entered.
