@@ -32,11 +32,11 @@ class Artifact:
         return f"{self.part} {self.group}:{self.name}:{self.version} {self.size} {self.sha256}"
 
     def is_intact(self, path: Path) -> bool:
-        """Whether the file at `path` is this one, byte for byte."""
+        """Whether the file at `path` is there, can be read, and is this one byte for byte."""
         try:
             with path.open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest() == self.sha256
-        except FileNotFoundError:
+        except OSError:
             return False
 
 

@@ -1,0 +1,1 @@
+"""The local system's pieces, without a broker or a database."""
