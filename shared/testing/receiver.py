@@ -5,15 +5,11 @@ the receiver's own behaviour. Only what a real receiver could observe is recorde
 """
 
 import asyncio
-import gzip
 import hashlib
-import socket
-import struct
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from types import TracebackType
 from typing import Final, Self
 from urllib.parse import urlencode
@@ -21,6 +17,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from shared.testing.receiver_answers import answer, head, raw, reset, transport_of
 from shared.testing.receiver_behaviour import OBEDIENT, Behaviour, BehaviourError, Deed, parse_behaviour
 
 __all__ = ["ReceivedCall", "Receiver"]
@@ -28,10 +25,8 @@ __all__ = ["ReceivedCall", "Receiver"]
 CALLS_KEPT: Final = 200_000
 BODY_BYTES: Final = 8 * 1024 * 1024
 DRIP_INTERVAL_S: Final = 0.02
-FLOOD_BYTES: Final = 16 * 1024 * 1024
 SHUTDOWN_S: Final = 0.2
 _WITH_STATUS: Final = (Deed.ANSWER, Deed.DRIP, Deed.TRUNCATE, Deed.BOMB, Deed.FLOOD)
-_LINGER_NOT: Final = struct.pack("ii", 1, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +148,7 @@ class Receiver:
 
     async def _treat(self, request: web.Request, asked: Behaviour) -> web.StreamResponse:
         if asked.do is Deed.RESET_EARLY:
-            return _reset(request)
+            return reset(request)
         arrived_s = asyncio.get_running_loop().time()
         body = await request.read()
         call = self._record(request, body, asked, arrived_s)
@@ -187,7 +182,7 @@ class Receiver:
         return call
 
     def _connection(self, request: web.Request) -> int:
-        transport = _transport(request)
+        transport = transport_of(request)
         if transport not in self._connections:
             self._connections = {each: n for each, n in self._connections.items() if not each.is_closing()}
             self.connections += 1
@@ -210,25 +205,25 @@ class Receiver:
         match behaviour.do:
             case Deed.HANG:
                 await self._closing.wait()
-                return _reset(request)
+                return reset(request)
             case Deed.RESET:
-                return _reset(request)
+                return reset(request)
             case Deed.CLOSE:
-                return _raw(request, b"")
+                return raw(request, b"")
             case Deed.DRIP:
-                return await self._drip(request, _head(behaviour.status, b"Content-Length: 1000000\r\n\r\n"))
+                return await self._drip(request, head(behaviour.status, b"Content-Length: 1000000\r\n\r\n"))
             case Deed.DRIP_HEADERS:
-                return await self._drip(request, _head(behaviour.status, b""))
+                return await self._drip(request, head(behaviour.status, b""))
             case _:
-                return _answer(request, behaviour)
+                return answer(request, behaviour)
 
     async def _drip(self, request: web.Request, head: bytes) -> web.StreamResponse:
-        transport = _transport(request)
+        transport = transport_of(request)
         transport.write(head)
         while not transport.is_closing() and not self._closing.is_set():
             transport.write(b"x")
             await self._pause(DRIP_INTERVAL_S)
-        return _reset(request)
+        return reset(request)
 
     async def _show_calls(self, _: web.Request) -> web.Response:
         return web.json_response(
@@ -262,64 +257,3 @@ def _signed_by(webhook: Webhook, request: web.Request, body: bytes) -> bool:
     except WebhookVerificationError:
         return False
     return True
-
-
-def _answer(request: web.Request, behaviour: Behaviour) -> web.StreamResponse:
-    match behaviour.do:
-        case Deed.TRUNCATE:
-            return _raw(request, _head(behaviour.status, b"Content-Length: 1000\r\n\r\nnot all of it"))
-        case Deed.GARBAGE:
-            return _raw(request, b"\x16\x03\x01 this is no HTTP\r\n\r\n" * 8)
-        case Deed.HUGE_HEADER:
-            return _raw(request, _head(behaviour.status, b"X-Huge: " + b"x" * 200_000 + b"\r\n\r\n"))
-        case Deed.MANY_HEADERS:
-            lines = b"".join(b"X-%d: x\r\n" % number for number in range(10_000))
-            return _raw(request, _head(behaviour.status, lines + b"\r\n"))
-        case Deed.BOMB:
-            return _sized(request, behaviour.status, _bomb(), b"Content-Encoding: gzip\r\n")
-        case Deed.FLOOD:
-            return _sized(request, behaviour.status, bytes(FLOOD_BYTES), b"")
-        case _:
-            return _plain(behaviour)
-
-
-def _plain(behaviour: Behaviour) -> web.Response:
-    response = web.Response(status=behaviour.status, headers=behaviour.headers(), text=behaviour.body)
-    if not behaviour.keep:
-        response.force_close()
-    return response
-
-
-@cache
-def _bomb() -> bytes:
-    return gzip.compress(bytes(FLOOD_BYTES), compresslevel=6)
-
-
-def _head(status: int, rest: bytes) -> bytes:
-    return b"HTTP/1.1 %d Whatever\r\n" % status + rest
-
-
-def _sized(request: web.Request, status: int, body: bytes, lines: bytes) -> web.StreamResponse:
-    return _raw(request, _head(status, lines + b"Content-Length: %d\r\n\r\n" % len(body)) + body)
-
-
-def _raw(request: web.Request, answer: bytes) -> web.StreamResponse:
-    """Write `answer` past the server's own writer, then close; what the server writes after it is lost."""
-    transport = _transport(request)
-    transport.write(answer)
-    transport.close()
-    return web.Response()
-
-
-def _reset(request: web.Request) -> web.StreamResponse:
-    transport = request.transport
-    if transport is not None:
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
-        transport.abort()
-    return web.Response()
-
-
-def _transport(request: web.Request) -> asyncio.Transport:
-    if request.transport is None:
-        raise ConnectionResetError("the sender is gone")
-    return request.transport
