@@ -48,7 +48,7 @@ async def submit(producer: AIOKafkaProducer, replies: AIOKafkaConsumer) -> str:
     )
     async for reply in replies:
         if dict(reply.headers).get("correlation-id") == correlation_id:
-            return reply.value.decode()
+            return str(reply.value, "utf-8")
     raise AssertionError("the consumer does not end")
 
 

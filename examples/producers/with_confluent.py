@@ -72,7 +72,7 @@ def answer(replies: Consumer, correlation_id: bytes) -> str:
         if reply.error():
             raise KafkaException(reply.error())
         if dict(reply.headers() or ()).get("correlation-id") == correlation_id:
-            return str(reply.value().decode())
+            return (reply.value() or b"").decode()
     raise SystemExit("no reply: is a compute service running?")
 
 

@@ -1,0 +1,1 @@
+"""Requests straight from Kafka clients, computed by the real service."""
