@@ -13,6 +13,9 @@ from typing import Final
 __all__ = ["LogFile", "brief", "complaint"]
 
 SHOWN_LEVELS: Final = ("warning", "error", "critical")
+ROUTINE: Final = "Heartbeat failed for group"
+"""What the client library warns of whenever another member has joined."""
+
 SHOWN_PLAIN: Final = (" ERROR ", " FATAL ", "[ERROR]")
 LINES_PER_PERIOD: Final = 4
 PERIOD_S: Final = 10.0
@@ -95,7 +98,7 @@ def brief(line: str) -> str:
             entry = json.loads(line)
         except ValueError:
             return ""
-        if entry.get("level") not in SHOWN_LEVELS:
+        if entry.get("level") not in SHOWN_LEVELS or str(entry.get("event")).startswith(ROUTINE):
             return ""
         fields = " ".join(f"{key}={value}" for key, value in entry.items() if key not in HIDDEN_FIELDS)
         return f"{entry['level']}: {entry.get('event')} {fields}".strip()[:BRIEF_CHARS]

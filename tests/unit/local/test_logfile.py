@@ -17,6 +17,7 @@ def line(level: str, event: str, **fields: object) -> str:
     [
         (line("info", "service.starting"), ""),
         (line("warning", "consumer.rebuilt", reason="silent"), "warning: consumer.rebuilt reason=silent"),
+        (line("warning", "Heartbeat failed for group g because it is rebalancing"), ""),
         (line("error", "service.failed", exception="long"), "error: service.failed"),
         ("2026-01-01 WARN nothing to see", ""),
         ("2026-01-01 00:00:00,1 ERROR Disk error", "2026-01-01 00:00:00,1 ERROR Disk error"),

@@ -1,0 +1,1 @@
+"""The local system whole: on the session's broker and database, and as the command that starts its own."""
