@@ -1,4 +1,4 @@
-"""What other clients send, however they send it, has one outcome; what is no request ends as a dead letter."""
+"""What other clients send, however they send it, has one outcome; what is no request, a dead letter."""
 
 import asyncio
 import base64
