@@ -10,7 +10,7 @@ import structlog
 from services.callback.dispatcher import HttpDispatcher
 from services.callback.handlers import CallbackHandler
 from services.callback.known import KnownCallbacks
-from services.callback.ports import Dispatcher
+from services.callback.ports import Dispatcher, Ownership
 from services.callback.recorder import Recorder
 from services.callback.settings import CallbackSettings
 from shared.http.health import HealthServer
@@ -24,15 +24,15 @@ __all__ = ["CallbackService", "create_app"]
 
 log = structlog.get_logger()
 
-MakeDispatcher = Callable[[CallbackSettings, SupervisedProducer], Dispatcher]
+MakeDispatcher = Callable[[CallbackSettings, SupervisedProducer, Ownership], Dispatcher]
 
 
 class CallbackService:
     """One member of the group that makes deliveries, with all that it needs."""
 
-    def __init__(self, settings: CallbackSettings, make_dispatcher: MakeDispatcher = HttpDispatcher) -> None:
+    def __init__(self, settings: CallbackSettings, make_dispatcher: MakeDispatcher) -> None:
         self._producer = SupervisedProducer(settings)
-        self._dispatcher = make_dispatcher(settings, self._producer)
+        self._dispatcher = make_dispatcher(settings, self._producer, self)
         self.heap = DueHeap()
         """What waits for its time."""
 
@@ -80,6 +80,14 @@ class CallbackService:
                 await consuming
                 following.cancel()
 
+    def ownership_is_proven(self) -> bool:
+        """Whether the group has confirmed lately that the deliveries are this member's to make."""
+        return self._consumer.ownership_is_proven()
+
+    async def prove_ownership(self) -> None:
+        """Return once it has."""
+        await self._consumer.prove_ownership()
+
     async def _connect(self) -> None:
         """Connect to the log, however long that takes."""
         for wait_s in backoff_s(cap_s=2.0):
@@ -98,8 +106,14 @@ class CallbackService:
         await stopping
 
 
+def _http_dispatcher(
+    settings: CallbackSettings, producer: SupervisedProducer, ownership: Ownership
+) -> Dispatcher:
+    return HttpDispatcher(settings, producer, ownership=ownership)
+
+
 def create_app(
-    settings: CallbackSettings, make_dispatcher: MakeDispatcher = HttpDispatcher
+    settings: CallbackSettings, make_dispatcher: MakeDispatcher = _http_dispatcher
 ) -> Callable[[asyncio.Event], Awaitable[None]]:
     """What `run_service` runs: makes deliveries until the event is set, then drains."""
 

@@ -22,7 +22,7 @@ from services.callback.http_client import HttpClient
 from services.callback.http_settings import CallbackHttpSettings
 from services.callback.lanes import Lanes, SentAwayError
 from services.callback.origins import Origin, load_origins
-from services.callback.ports import DeferralReason, Deferred, Disabled, Dispatched
+from services.callback.ports import ALONE, DeferralReason, Deferred, Disabled, Dispatched, Ownership
 from services.callback.resolver import SystemLookup
 from services.callback.targets import target_policy
 from shared.destinations.changes import append_change, disable
@@ -58,6 +58,7 @@ class HttpDispatcher:
         settings: secrets, deadlines and limits.
         producer: appends what receivers decide about their destinations.
         clock: seconds since the epoch.
+        ownership: tells whether deliveries are still this process's to make.
 
     Raises:
         SecretError: a signing secret is missing or is not one.
@@ -69,9 +70,11 @@ class HttpDispatcher:
         settings: CallbackHttpSettings,
         producer: SupervisedProducer,
         clock: Callable[[], float] = time.time,
+        ownership: Ownership = ALONE,
     ) -> None:
         self._producer = producer
         self._clock = clock
+        self._ownership = ownership
         self._origins = load_origins(settings)
         self._lanes = Lanes(settings.callback_total_concurrency)
         self._breakers = Breakers(
@@ -134,17 +137,22 @@ class HttpDispatcher:
     async def _when_possible(self, delivery: Delivery, origin: Origin, destination: str) -> Dispatched:
         """Make the delivery when its breakers and its origin's limits let it, else say when to come back.
 
-        The breakers are asked again after the wait: they may have opened meanwhile.
+        The breakers are asked again after the wait: they may have opened meanwhile. So is the ownership: the
+        process may have been stopped while it waited, and another have made the delivery.
         """
         closed_until_ms = self._breakers.closed_until(origin.name, destination, self._now_ms())
         if closed_until_ms is not None:
             return self._put_off(origin, closed_until_ms)
         try:
-            async with self._lanes.turn(origin.name, origin.limits):
-                permit = self._breakers.admit(origin.name, destination, self._now_ms())
-                if permit is None:
-                    return self._put_off(origin, self._now_ms())
-                return await self._attempt(delivery, origin, permit)
+            while True:
+                await self._ownership.prove_ownership()
+                async with self._lanes.turn(origin.name, origin.limits):
+                    if not self._ownership.ownership_is_proven():
+                        continue
+                    permit = self._breakers.admit(origin.name, destination, self._now_ms())
+                    if permit is None:
+                        return self._put_off(origin, self._now_ms())
+                    return await self._attempt(delivery, origin, permit)
         except SentAwayError as away:
             reason = DeferralReason.RATE_LIMITED if away.by_rate else DeferralReason.QUEUE_FULL
             return Deferred(reason=reason, not_before_ms=away.not_before_ms)

@@ -6,11 +6,11 @@ one call, which says what came of a delivery and never raises for anything that 
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from shared.domain.callbacks import Delivery, FailedAttempt, SuccessfulAttempt
 
-__all__ = ["DeferralReason", "Deferred", "Disabled", "Dispatched", "Dispatcher"]
+__all__ = ["ALONE", "DeferralReason", "Deferred", "Disabled", "Dispatched", "Dispatcher", "Ownership"]
 
 
 class DeferralReason(StrEnum):
@@ -38,6 +38,30 @@ class Disabled:
 
 
 Dispatched = SuccessfulAttempt | FailedAttempt | Deferred | Disabled
+
+
+class Ownership(Protocol):
+    """Whether deliveries are still this process's to make: one that was stopped for long cannot know."""
+
+    def ownership_is_proven(self) -> bool:
+        """Whether that was confirmed lately: to be asked right before a call."""
+
+    async def prove_ownership(self) -> None:
+        """Return once it is; what is not ours any more is cancelled instead."""
+
+
+class _Alone:
+    """Nobody else could make them."""
+
+    def ownership_is_proven(self) -> bool:
+        return True
+
+    async def prove_ownership(self) -> None:
+        pass
+
+
+ALONE: Final = _Alone()
+"""The ownership of a dispatcher that is used by itself."""
 
 
 class Dispatcher(Protocol):

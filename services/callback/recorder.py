@@ -20,7 +20,7 @@ from shared.kafka.topics import TIER_DELAY_MS, Topic
 __all__ = ["Recorder"]
 
 SOURCE: Final = "/consuma/callback"
-MOST_UNACKED: Final = 64
+MOST_UNACKED: Final = 16
 """Appends without acknowledgement at which the log counts as slow; a quarter of it ends that."""
 
 _TIER_OF_DELAY: Final = {delay_ms: topic for topic, delay_ms in TIER_DELAY_MS.items()}

@@ -1,4 +1,8 @@
-"""Commits the lowest unfinished offset of every partition: soon after it moves, and now and then anyway."""
+"""Commits the lowest unfinished offset of every partition: soon after it moves, and now and then anyway.
+
+A commit that the broker takes also proves that this member still owns what it works on: a process that was
+stopped or cut off for long finds out by it, before it does what its successor has done already.
+"""
 
 import asyncio
 import contextlib
@@ -22,6 +26,9 @@ INTERVAL_S: Final = 0.2
 PROOF_OF_LIFE_S: Final = 10.0
 """A commit at least so often, changed or not, shows whether the coordinator still knows this member."""
 
+_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""Goes on while the machine sleeps, as the broker's clock does."""
+
 Commit = Callable[[Mapping[Partition, tuple[int, str]]], Awaitable[None]]
 
 
@@ -31,14 +38,21 @@ class Committer:
     Args:
         commit: sends offsets and metadata to the broker; raises KafkaError or TimeoutError.
         runs: the partitions that may be committed now.
+        session_s: silence after which the group gives this member's partitions to others.
     """
 
-    def __init__(self, commit: Commit, runs: Callable[[], Iterable[PartitionRun]]) -> None:
+    def __init__(
+        self, commit: Commit, runs: Callable[[], Iterable[PartitionRun]], *, session_s: float
+    ) -> None:
         self._send = commit
         self._runs = runs
         self._lock = asyncio.Lock()
         self._requested = asyncio.Event()
         self._succeeded_at = time.monotonic()
+        self._proof_of_life_s = min(PROOF_OF_LIFE_S, session_s / 3)
+        self._proof_lasts_s = session_s / 2
+        self._proven_at: float | None = None
+        self._proving = asyncio.Lock()
 
     @property
     def silence_s(self) -> float:
@@ -57,9 +71,28 @@ class Committer:
         """Commit what has changed, for ever."""
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._requested.wait(), INTERVAL_S)
+                async with asyncio.timeout(INTERVAL_S):  # `wait_for` may lose a cancellation
+                    await self._requested.wait()
             self._requested.clear()
-            await self.commit(self._runs(), unchanged=self.silence_s > PROOF_OF_LIFE_S)
+            await self.commit(self._runs(), unchanged=self.silence_s > self._proof_of_life_s)
+
+    def is_proven(self) -> bool:
+        """Whether the last commit that the broker took was sent well within the session timeout."""
+        proven_at = self._proven_at
+        return proven_at is not None and time.clock_gettime(_CLOCK) - proven_at < self._proof_lasts_s
+
+    async def prove(self) -> None:
+        """Return once `is_proven`; commit for it if need be.
+
+        A member that has lost its partitions never comes to that: its work is cancelled first.
+        """
+        waits = backoff_s(first_s=0.02, cap_s=0.5)
+        while not self.is_proven():
+            async with self._proving:
+                if not self.is_proven():
+                    await self.commit(self._runs(), unchanged=True)
+                if not self.is_proven():
+                    await asyncio.sleep(next(waits))
 
     async def commit_until_done(self, including: PartitionRun | None = None) -> None:
         """Commit every partition now; returns when the broker has them, `including` among them."""
@@ -78,6 +111,7 @@ class Committer:
             due = {run: point for run, point in points.items() if unchanged or point != run.committed}
             if not due:
                 return True
+            sent_at = time.clock_gettime(_CLOCK)
             try:
                 await self._send(
                     {run.partition: (point.offset, point.metadata) for run, point in due.items()}
@@ -87,6 +121,7 @@ class Committer:
                 log.warning("consumer.commit_failed", error=repr(error))
                 return False
         self._succeeded_at = time.monotonic()
+        self._proven_at = sent_at
         metrics.COMMITS.inc()
         for run, point in due.items():
             run.commit_done(point)

@@ -98,6 +98,21 @@ class PartitionConsumer:
         """Whether this process is the partition's owner, as far as it knows."""
         return partition in self.assigned
 
+    def ownership_is_proven(self) -> bool:
+        """Whether the broker has confirmed lately that this is a member: its partitions are nobody else's.
+
+        Not so in a process that was stopped for long, or has lost the broker.
+        """
+        return self._member is not None and self._member.ownership_is_proven()
+
+    async def prove_ownership(self) -> None:
+        """For a handler, before an effect that must not be repeated: return once `ownership_is_proven`.
+
+        Costs nothing while it is. The handling of a record whose partition was lost is cancelled instead.
+        """
+        if self._member is not None:
+            await self._member.prove_ownership()
+
     async def run(self) -> None:
         """Consume until `stop`. A client that fails is replaced, the handler's faults are retried.
 
@@ -118,7 +133,8 @@ class PartitionConsumer:
                 if time.monotonic() - began > STEADY_S:
                     wait = backoff_s()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), next(wait))
+                    async with asyncio.timeout(next(wait)):
+                        await self._stopping.wait()
         finally:
             self._ended.set()
 

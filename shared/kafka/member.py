@@ -74,7 +74,9 @@ class Member:
         self._ownership = Ownership(
             self._client, handler, spec, opened=self._on_opened, own_commits=own_commits
         )
-        self._committer = Committer(self._client.commit, self.current_runs)
+        self._committer = Committer(
+            self._client.commit, self.current_runs, session_s=settings.session_timeout_ms / 1000
+        )
         self._solo = self._new_solo(spec.probation) if spec.probation is not None else None
         self.assigned: frozenset[Partition] = frozenset()
 
@@ -96,6 +98,14 @@ class Member:
     def current_runs(self) -> list[PartitionRun]:
         """The partitions that may be committed now."""
         return [run for each in self.assigned if (run := self._runs.get(each)) is not None]
+
+    def ownership_is_proven(self) -> bool:
+        """Whether the broker has confirmed, well within the session timeout, that this is a member."""
+        return self._committer.is_proven()
+
+    async def prove_ownership(self) -> None:
+        """Return once `ownership_is_proven`."""
+        await self._committer.prove()
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Join, and work until `stopping` is set; then drain and commit.

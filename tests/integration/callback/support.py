@@ -101,7 +101,7 @@ async def running(
 ) -> AsyncIterator[CallbackService]:
     """The service in this process, ready; drained at the end."""
     stop = asyncio.Event()
-    service = CallbackService(settings, lambda _, __: dispatcher)
+    service = CallbackService(settings, lambda *_: dispatcher)
     task = asyncio.create_task(service.run(stop))
     try:
         await until(lambda: all(service.readiness().values()) or task.done())
@@ -114,7 +114,7 @@ async def running(
 
 @asynccontextmanager
 async def process(settings: CallbackSettings) -> AsyncIterator[asyncio.subprocess.Process]:
-    """The service as its own process; killed at the end if it still runs."""
+    """The service as its own process; killed at the end if it still runs. Its log is the test's."""
     environment = {
         **os.environ,
         "CONSUMA_KAFKA": settings.kafka,
@@ -125,11 +125,8 @@ async def process(settings: CallbackSettings) -> AsyncIterator[asyncio.subproces
         "CONSUMA_RETRY_SCHEDULE": settings.retry_schedule,
         "CONSUMA_WEBHOOK_SECRETS": settings.webhook_secrets.get_secret_value(),
         "CONSUMA_CALLBACK_ALLOW": settings.callback_allow,
-        "CONSUMA_LOG_LEVEL": "warning",
     }
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "services.callback", env=environment, stdout=asyncio.subprocess.DEVNULL
-    )
+    child = await asyncio.create_subprocess_exec(sys.executable, "-m", "services.callback", env=environment)
     try:
         yield child
     finally:
