@@ -41,11 +41,8 @@ class PendingReply:
 
     async def outcome(self, wait_s: float) -> Outcome | None:
         """The outcome, or None when it is not there after `wait_s` or the process is stopping."""
-        try:
-            async with asyncio.timeout(wait_s):
-                return await self._future
-        except TimeoutError:
-            return None
+        done, _ = await asyncio.wait([self._future], timeout=wait_s)
+        return self._future.result() if done else None
 
     def settle(self, outcome: Outcome | None) -> None:
         """End the wait."""
