@@ -33,7 +33,7 @@ COMMANDS: Final = (
     ("receiver", "infra.cli.receiver:receiver", "Receive callbacks, to try things out; misbehave if told."),
     ("submit", "infra.cli.submit:submit", "Submit a request: sync waits for its outcome, async does not."),
     ("get", "infra.cli.get:get", "Show what became of a request."),
-    ("operations", "infra.cli.operations:operations", "List the operations, or show one."),
+    ("operations", "infra.cli.operations:operations", "List the operations, show one, or begin a new one."),
     ("topics", "infra.cli.topics:topics", "Create, configure and look at the topics."),
     ("migrate", "infra.cli.migrate:migrate", "Bring the database to this release's schema."),
 )

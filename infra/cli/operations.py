@@ -1,17 +1,23 @@
-"""`consuma operations`: what can be asked for."""
+"""`consuma operations`: what can be asked for, and the beginning of something new."""
 
 import json
+import sys
+from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import App, Parameter
 from rich.table import Table
 
 from infra.cli.api import DEFAULT_URL, REFUSED, Api, Output, Url, as_table, console, fail, print_json
+from infra.cli.operation_skeleton import SkeletonError, write_skeleton
 
 __all__ = ["operations"]
 
+operations = App(name="operations", help="List the operations, show one, or begin a new one.")
 
-def operations(
+
+@operations.default
+def show(
     name: Annotated[str | None, Parameter(help="Show this one with its input's schema.")] = None,
     /,
     *,
@@ -28,6 +34,23 @@ def operations(
         known = ", ".join(each["name"] for each in items)
         fail("operations", f"there is no operation {name!r}; there are {known}", REFUSED)
     _show(found) if as_table(output) else print_json(found)
+
+
+@operations.command
+def new(
+    name: Annotated[str, Parameter(help="Its name: lower-case letters, digits and underscores.")],
+    /,
+    *,
+    directory: Annotated[Path, Parameter(help="Where its folder is made.")] = Path(),
+) -> None:
+    """Write a package with a working operation and its test."""
+    try:
+        written = write_skeleton(name, directory)
+    except (SkeletonError, OSError) as error:
+        fail("operations new", str(error), REFUSED)
+    for path in written:
+        print(path)
+    print(f"next: cd {written[0].parent} && pip install -e '.[dev]' && pytest", file=sys.stderr)
 
 
 def _list(items: list[dict[str, Any]]) -> None:
