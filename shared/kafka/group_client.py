@@ -178,7 +178,8 @@ class GroupClient:
         """
         wanted = [TopicPartition(*each) for each in partitions]
         asked = self._client._coordinator.fetch_committed_offsets(wanted)
-        found = await asyncio.wait_for(asked, COMMIT_TIMEOUT_S)
+        async with asyncio.timeout(COMMIT_TIMEOUT_S):
+            found = await asked
         return {Partition(*source): (value.offset, value.metadata or "") for source, value in found.items()}
 
     async def ends(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
@@ -197,7 +198,8 @@ class GroupClient:
             KafkaError, TimeoutError: it failed, or its outcome is unknown.
         """
         values = {TopicPartition(*each): OffsetAndMetadata(*value) for each, value in offsets.items()}
-        await asyncio.wait_for(self._client.commit(values), COMMIT_TIMEOUT_S)
+        async with asyncio.timeout(COMMIT_TIMEOUT_S):  # `wait_for` may lose a cancellation
+            await self._client.commit(values)
 
     async def stop(self) -> None:
         """Disconnect, keeping the membership for a process that comes back under this name."""

@@ -38,6 +38,9 @@ from tests.integration.kafka.support import until
 
 HAZARDS_PATH: Final = Path(__file__).parents[2] / "support" / "hazards"
 SOURCE: Final = "test"
+STOP_TIMEOUT_S: Final = 40.0
+"""More than the drain and all that closes after it may take."""
+
 TOPIC_OF: Final = {Mode.SYNC: Topic.REQUESTS_SYNC, Mode.ASYNC: Topic.REQUESTS}
 Outcome = RequestSucceeded | RequestFailed
 
@@ -227,6 +230,8 @@ async def running(settings: ComputeSettings) -> AsyncIterator[Running]:
         yield Running(service, stop, task)
     finally:
         stop.set()
+        done, _ = await asyncio.wait({task}, timeout=STOP_TIMEOUT_S)
+        assert done, f"did not stop: {[each.get_stack() for each in asyncio.all_tasks()]}"
         await task
 
 
