@@ -81,7 +81,7 @@ def create_reply_topic() -> None:
     config = {"retention.ms": "600000", "max.message.bytes": "4194304"}
     topic = NewTopic(REPLY_TOPIC, num_partitions=1, replication_factor=-1, config=config)
     admin = AdminClient({"bootstrap.servers": KAFKA})
-    for created in admin.create_topics([topic]).values():
+    for created in admin.create_topics([topic], operation_timeout=10).values():
         try:
             created.result()
         except KafkaException as error:

@@ -16,13 +16,12 @@ from services.ingest.answers import (
     StatsAnswer,
     StatsItem,
     json_response,
-    list_answer,
-    request_answer,
 )
 from services.ingest.guard import REQUEST_ID
 from services.ingest.openapi import RequestIdPath, answers
 from services.ingest.problems import InvalidRequest
 from services.ingest.settings import IngestSettings
+from services.ingest.showing import list_answer, request_answer
 from services.ingest.visibility import Visibility
 from services.ingest.waiting import while_connected
 from shared.db.filters import MAX_LIMIT, RequestFilter

@@ -21,6 +21,7 @@ __all__ = ["RequestLog"]
 
 log = structlog.get_logger()
 
+WRITTEN: Final = (Topic.REQUESTS, Topic.REQUESTS_SYNC, Topic.REQUESTS_CANCELLED, Topic.DESTINATIONS)
 RECONNECT_CAP_S: Final = 2.0
 CONNECT_TIMEOUT_S: Final = 10.0
 
@@ -110,6 +111,7 @@ class RequestLog:
         ends = EndOffsets(self._settings)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await self._producer.prepare(*WRITTEN)
                 await ends.start()
         except BaseException:
             await _stop_bounded(ends)

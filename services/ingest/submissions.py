@@ -14,8 +14,6 @@ from services.ingest.answers import (
     CancelAnswer,
     OutcomeAnswer,
     json_response,
-    outcome_answer,
-    outcome_of_detail,
 )
 from services.ingest.body_types import AsyncBody, SyncBody
 from services.ingest.guard import REQUEST_ID
@@ -25,6 +23,7 @@ from services.ingest.openapi import RequestIdPath, answers, json_body, response_
 from services.ingest.problems import AlreadyFinished, Problem
 from services.ingest.replies import PendingReply, Replies
 from services.ingest.settings import IngestSettings
+from services.ingest.showing import outcome_answer, outcome_of_detail
 from services.ingest.submitting import Accepted, Submitter, new_origin
 from services.ingest.visibility import FINISHED, Visibility
 from services.ingest.waiting import while_connected

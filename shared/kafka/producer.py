@@ -114,6 +114,22 @@ class SupervisedProducer:
         """
         self._client = await self._connect()
 
+    async def prepare(self, *topics: Topic) -> None:
+        """Learn where `topics` lie, so that the first send to them takes no longer than the next ones.
+
+        One that is missing is left to its first send.
+
+        Raises:
+            LogUnavailable: the broker does not tell.
+        """
+        client = self._current()
+        try:
+            for name in (self._names[topic] for topic in topics):
+                if await self._directory.knows(client, name):
+                    await client.partitions(name)
+        except KafkaError as error:
+            raise LogUnavailable(f"where topics lie is not known: {error!r}") from error
+
     async def stop(self) -> None:
         """Flush and disconnect, within a few seconds even when the broker is away."""
         client, self._client = self._client, None

@@ -33,6 +33,7 @@ def settings(kafka_address: str, mysql_url: str) -> Iterator[IngestSettings]:
         partitions=2,
         listen_port=0,
         stop_wait_ms=200,
+        accept_timeout_ms=10_000,  # tests of outages set what is promised
         drain_timeout_ms=5_000,
     )
     asyncio.run(topics_admin.apply(found))

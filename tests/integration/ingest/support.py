@@ -97,6 +97,7 @@ def environment(settings: IngestSettings, **more: str) -> Mapping[str, str]:
         "CONSUMA_WORKERS": str(settings.workers),
         "CONSUMA_DRAIN_TIMEOUT_MS": str(settings.drain_timeout_ms),
         "CONSUMA_STOP_WAIT_MS": str(settings.stop_wait_ms),
+        "CONSUMA_ACCEPT_TIMEOUT_MS": str(settings.accept_timeout_ms),
         **more,
     }
 

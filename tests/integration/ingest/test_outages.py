@@ -51,7 +51,11 @@ async def broker(tmp_path: Path) -> AsyncIterator[OwnBroker]:
 async def breakable(settings: IngestSettings, broker: OwnBroker) -> IngestSettings:
     """Settings whose Kafka may be killed."""
     found = settings.model_copy(
-        update={"kafka": broker.address, "topic_prefix": f"t-{secrets.token_hex(4)}."}
+        update={
+            "kafka": broker.address,
+            "topic_prefix": f"t-{secrets.token_hex(4)}.",
+            "accept_timeout_ms": IngestSettings().accept_timeout_ms,
+        }
     )
     await topics_admin.apply(found)
     return found

@@ -14,7 +14,7 @@ from infra.local.distribution import Distribution
 from infra.local.reporting import SilentReporter
 from infra.local.settings import LocalSettings
 from shared.settings import ServiceSettings
-from tests.integration.producers.support import digest
+from tests.integration.producers.support import digest, until
 
 pytestmark = [pytest.mark.kafka]
 
@@ -70,6 +70,11 @@ async def test_kcat(settings: ServiceSettings, environment: dict[str, str]) -> N
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka)
     await admin.start()
     await admin.create_topics([NewTopic(topic, num_partitions=1, replication_factor=1)])
+
+    async def created() -> bool:
+        return topic in await admin.list_topics()
+
+    await until(created)
     await admin.close()
     out = await run(EXAMPLES / "kcat.sh", environment=environment)
     assert json.loads(out)["result"] == EXPECTED
