@@ -130,7 +130,11 @@ class _Client:
         self._client = _client(settings, fetch_max_wait_ms)
 
     async def __aenter__(self) -> AIOKafkaConsumer:
-        await self._client.start()
+        try:
+            await self._client.start()
+        except BaseException:
+            await _stop_bounded(self._client)
+            raise
         return self._client
 
     async def __aexit__(

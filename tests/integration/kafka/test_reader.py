@@ -1,11 +1,14 @@
 """Reading without a group against a real broker."""
 
 import asyncio
+import gc
 import time
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
 
+from infra.local.ports import free_port
 from shared.kafka.positions import EndOffsets
 from shared.kafka.reader import Follower, read_tail
 from shared.kafka.records import Partition
@@ -60,6 +63,15 @@ async def test_a_follower_from_the_start_knows_when_it_has_caught_up(settings: S
             if await follower.caught_up():
                 break
     assert found == 700
+
+
+async def test_a_tail_of_a_log_that_is_away_leaves_nothing_open(settings: ServiceSettings) -> None:
+    """A client that had not connected was forgotten; who asked again and again collected them."""
+    away = settings.model_copy(update={"kafka": f"127.0.0.1:{free_port()}"})
+    partition = Partition(topic_name(away, Topic.RESULTS), 0)
+    with pytest.raises(KafkaError):
+        _ = [record async for record in read_tail(away, partition, 1)]
+    gc.collect()  # warns of what was left open, and warnings are errors
 
 
 async def test_end_offsets_hold_whatever_was_acknowledged_before_the_question(
