@@ -81,12 +81,15 @@ def create_reply_topic() -> None:
     config = {"retention.ms": "600000", "max.message.bytes": "4194304"}
     topic = NewTopic(REPLY_TOPIC, num_partitions=1, replication_factor=-1, config=config)
     admin = AdminClient({"bootstrap.servers": KAFKA})
-    for created in admin.create_topics([topic], operation_timeout=10).values():
+    for created in admin.create_topics([topic]).values():
         try:
             created.result()
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
+    # The broker may know of it a moment later than it says so.
+    while not admin.list_topics(REPLY_TOPIC, timeout=WAIT_S).topics[REPLY_TOPIC].partitions:
+        time.sleep(0.1)
 
 
 if __name__ == "__main__":
