@@ -31,11 +31,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="SQLAlchemy URL of an account that may create databases named consuma… (CONSUMA_TEST_MYSQL)",
     )
 
+    group.addoption(
+        "--stack",
+        default=os.environ.get("CONSUMA_TEST_STACK", "auto"),
+        choices=("auto", "containers", "embedded"),
+        help="what is started where none is given; auto: containers where Docker answers (CONSUMA_TEST_STACK)",
+    )
+
 
 def pytest_configure(config: pytest.Config) -> None:
+    kind = str(config.getoption("--stack"))
     config.stash[STORES] = {
-        KAFKA: kafka_store(str(config.getoption("--kafka"))),
-        MYSQL: mysql_store(str(config.getoption("--mysql"))),
+        KAFKA: kafka_store(str(config.getoption("--kafka")), kind),
+        MYSQL: mysql_store(str(config.getoption("--mysql")), kind),
     }
 
 
