@@ -35,7 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--stack",
         default=os.environ.get("CONSUMA_TEST_STACK", "auto"),
         choices=("auto", "containers", "embedded"),
-        help="what is started where none is given; auto: containers where Docker answers (CONSUMA_TEST_STACK)",
+        help="what is started where none is given; auto: containers if Docker answers (CONSUMA_TEST_STACK)",
     )
 
 
