@@ -5,6 +5,7 @@ repeated outcome or retry is recognised however the former owner ended. Memory i
 longest ago is forgotten first.
 """
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -29,7 +30,6 @@ from shared.domain.callbacks import (
 from shared.domain.delivering import expect
 from shared.domain.types import RequestId
 from shared.events.codec import EVENT_TYPES, MalformedEventError, UnknownEventError, decode
-from shared.events.envelope import first_header
 from shared.kafka.reader import read_tail
 from shared.kafka.records import Partition, Record
 from shared.kafka.topics import Topic, topic_name
@@ -42,7 +42,11 @@ log = structlog.get_logger()
 DELIVERED: Final = CallbackState(status=CallbackStatus.DELIVERED)
 """Of a delivered callback nothing else matters, so all share one state."""
 
-DELIVERED_TYPE: Final = next(name for name, event in EVENT_TYPES.items() if event is CallbackDelivered)
+DELIVERED_TYPE: Final = next(
+    ("ce_type", name.encode()) for name, event in EVENT_TYPES.items() if event is CallbackDelivered
+)
+READ_AT_A_TIME: Final = 2
+"""Partition numbers read back at once: the first are ready before the last have begun."""
 
 _FACTS: Final = (
     CallbackAttempted,
@@ -82,7 +86,7 @@ class KnownPartition:
 
     def read(self, record: Record) -> None:
         """Take in a record of the facts' topic; one that cannot be read, or is no such fact, says nothing."""
-        if first_header(record.headers, "ce_type") == DELIVERED_TYPE and record.key:
+        if DELIVERED_TYPE in record.headers and record.key:
             self._remember(record.key.decode("utf-8", "replace"), DELIVERED)
             return
         try:
@@ -114,6 +118,7 @@ class KnownCallbacks:
         self._facts = facts
         self._owned: dict[int, set[Partition]] = {}
         self._known: dict[int, KnownPartition] = {}
+        self._reading = asyncio.Semaphore(READ_AT_A_TIME)
 
     async def open(self, partitions: Iterable[Partition]) -> None:
         """Know what is settled in `partitions`, all of one number, before their records are handled.
@@ -123,7 +128,8 @@ class KnownCallbacks:
         """
         for partition in partitions:
             if partition.number not in self._known:
-                self._known[partition.number] = await self._read_back(partition.number)
+                async with self._reading:
+                    self._known[partition.number] = await self._read_back(partition.number)
             self._owned.setdefault(partition.number, set()).add(partition)
         self._show()
 
