@@ -1,10 +1,11 @@
-"""Callbacks under load, failure and death: python -m bench.callbacks [latency|kill|storm …].
+"""Callbacks under load, failure and death: python -m bench.callbacks [latency|kill|neighbour|storm …].
 
 Each starts a system of its own on the embedded broker and database, and a receiver in this process.
 
-latency  from the 202 to the callback's arrival, at a fixed rate of submissions whatever the answers do
-kill     SIGKILL of the callback service in the middle of that load: what is lost, what comes twice
-storm    a destination that fails every delivery, and then none: how it recovers, and within which limits
+latency    from the 202 to the callback's arrival, at a fixed rate of submissions whatever the answers do
+kill       SIGKILL of the callback service in the middle of that load: what is lost, what comes twice
+neighbour  a healthy destination beside one that hangs, and beside one that answers after 25 s
+storm      a destination that fails every delivery, and then none: how it recovers, and within which limits
 """
 
 import argparse
@@ -87,10 +88,11 @@ async def running() -> AsyncIterator[Bench]:
             yield Bench(system, log.model_copy(update={"kafka": system.kafka}), receiver, arrivals)
 
 
-async def submit_at_rate(bench: Bench, rate: float, count: int) -> dict[str, float]:
+async def submit_at_rate(bench: Bench, rate: float, count: int, url: str = "") -> dict[str, float]:
     """When each request's 202 came, by id. Submissions start on time, whatever earlier ones do."""
     accepted: dict[str, float] = {}
-    body = {"operation": "hash_chain", "input": {"seed": "s"}, "callback_url": bench.receiver.url()}
+    callback_url = url or bench.receiver.url()
+    body = {"operation": "hash_chain", "input": {"seed": "s"}, "callback_url": callback_url}
     async with (
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session,
         asyncio.TaskGroup() as tasks,
@@ -110,17 +112,19 @@ async def submit_at_rate(bench: Bench, rate: float, count: int) -> dict[str, flo
     return accepted
 
 
+def delays_ms(bench: Bench, accepted: dict[str, float], missing: set[str]) -> Latencies:
+    """From each 202 to the callback's arrival."""
+    first_s = bench.arrivals.first_s
+    return Latencies((first_s[each] - at_s) * 1000 for each, at_s in accepted.items() if each not in missing)
+
+
 async def latency(options: argparse.Namespace) -> None:
     """Accept to callback, open loop."""
     async with running() as bench:
         await bench.arrivals.wait_for(set(await submit_at_rate(bench, options.rate, WARM_UP)))
         accepted = await submit_at_rate(bench, options.rate, int(options.rate * options.seconds))
         missing = await bench.arrivals.wait_for(set(accepted))
-        found = Latencies(
-            (bench.arrivals.first_s[each] - at_s) * 1000
-            for each, at_s in accepted.items()
-            if each not in missing
-        )
+        found = delays_ms(bench, accepted, missing)
         repeated = bench.arrivals.repeated(set(accepted))
     name = f"202 to callback at {options.rate:g}/s"
     print_table(("ms", "callbacks", "p50", "p95", "p99", "max"), [(name, *found.row())])
@@ -145,6 +149,30 @@ async def kill(options: argparse.Namespace) -> None:
         f"{len(accepted)} accepted at {options.rate:g}/s over {options.kills} kills: {len(missing)} missing, "
         f"{repeated} repeated ({share:.2%})"
     )
+
+
+async def neighbour(options: argparse.Namespace) -> None:
+    """A healthy destination by itself, and while as many deliveries go to another one."""
+    rows = []
+    rate, count = options.rate, int(options.rate * options.seconds)
+    async with running() as bench, Receiver(secrets=[SECRET]) as other:
+        await bench.arrivals.wait_for(set(await submit_at_rate(bench, rate, WARM_UP)))
+        others = {
+            "alone": "",
+            "beside a healthy one": other.url(),
+            "beside one that hangs": other.url(do="hang"),
+            "alone again": "",
+            "beside one that answers after 25 s": other.url(delay_ms=25_000),
+        }
+        for name, url in others.items():
+            beside = asyncio.create_task(submit_at_rate(bench, rate, count, url)) if url else None
+            accepted = await submit_at_rate(bench, rate, count)
+            missing = await bench.arrivals.wait_for(set(accepted))
+            rows.append((name, *delays_ms(bench, accepted, missing).row(), f"{len(missing)}"))
+            if beside is not None:
+                await beside
+    head = (f"202 to callback at {rate:g}/s, ms", "callbacks", "p50", "p95", "p99", "max", "missing")
+    print_table(head, rows)
 
 
 async def storm(options: argparse.Namespace) -> None:
@@ -190,7 +218,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(required=True)
-    for measure in (latency, kill, storm):
+    for measure in (latency, kill, neighbour, storm):
         command = commands.add_parser(measure.__name__)
         command.set_defaults(measure=measure)
         command.add_argument("--rate", type=float, default=200.0, help="submissions a second")
