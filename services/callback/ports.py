@@ -19,7 +19,6 @@ class DeferralReason(StrEnum):
     QUEUE_FULL = "queue_full"
     BREAKER_OPEN = "breaker_open"
     RATE_LIMITED = "rate_limited"
-    STOPPING = "stopping"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,14 +51,30 @@ def test_what_waits_for_a_tier_s_own_delay_and_its_jitter_does_not_hop_to_anothe
     assert _walk(delay_ms + jitter_ms, 5)[1] == 0
 
 
-@given(waits, st.integers(0, 10**7), st.sampled_from(TIERS), st.integers(0, 10**7))
+@given(
+    remainder_ms=st.integers(-1_000, 20_000) | waits,
+    waited_ms=st.integers(0, 2 * 3_600_000),
+    delay_ms=st.sampled_from(TIERS),
+)
 def test_a_record_never_holds_its_tier_longer_than_the_delay_and_the_last_wait(
-    not_before_ms: int, appended_ms: int, delay_ms: int, now_ms: int
+    remainder_ms: int, waited_ms: int, delay_ms: int
 ) -> None:
     """So a tier stays first in, first out, and a bounded memory suffices."""
-    step = next_step(not_before_ms=not_before_ms, appended_ms=appended_ms, delay_ms=delay_ms, now_ms=now_ms)
-    if isinstance(step, WaitUntil):
-        assert now_ms < step.at_ms <= max(appended_ms + delay_ms, now_ms + LAST_WAIT_MS)
+    now_ms = 10**9
+    step = next_step(
+        not_before_ms=now_ms + remainder_ms,
+        appended_ms=now_ms - waited_ms,
+        delay_ms=delay_ms,
+        now_ms=now_ms,
+    )
+    match step:
+        case Due():
+            assert remainder_ms <= 0
+        case WaitUntil(at_ms):
+            assert now_ms < at_ms <= now_ms + max(delay_ms - waited_ms, LAST_WAIT_MS)
+        case Hop():
+            assert waited_ms >= delay_ms
+            assert remainder_ms > LAST_WAIT_MS
 
 
 @given(st.sets(st.integers(1, 10**7), min_size=1), st.integers(-(10**6), 10**8))
