@@ -19,6 +19,7 @@ from services.projector import metrics
 from shared.db.batches import Move
 from shared.db.keys import PROJECTED_TOPICS
 from shared.kafka.ending import end_bounded
+from shared.kafka.header_names import read_any_header_names
 from shared.kafka.reader import to_record
 from shared.kafka.records import Partition, Record
 from shared.kafka.topics import Topic, topic_name, topic_table
@@ -185,6 +186,7 @@ async def open_log_source(settings: ServiceSettings) -> AsyncIterator[LogSource]
         for name, topic in topics.items()
         for number in range(settings.partitions if keyed[topic] else 1)
     ]
+    read_any_header_names()
     client = AIOKafkaConsumer(
         bootstrap_servers=settings.kafka,
         client_id=settings.instance,

@@ -16,6 +16,9 @@ KEPT_WHOLE_BYTES: Final = 2 * 1024 * 1024
 TRUNCATED_BYTES: Final = 64 * 1024
 """What is kept of a longer one, or of headers."""
 
+HEADER_OVERHEAD_BYTES: Final = 8
+"""What a header takes in a letter besides name and value: empty ones come in hundreds of thousands."""
+
 
 def dead_letter_of(
     record: Record,
@@ -52,7 +55,7 @@ def _bounded_headers(record: Record) -> tuple[tuple[str, str], ...]:
     kept: list[tuple[str, str]] = []
     room = TRUNCATED_BYTES
     for name, value in record.headers:
-        room -= len(name) + len(value)
+        room -= len(name) + len(value) + HEADER_OVERHEAD_BYTES
         if room < 0:
             break
         kept.append((name, _base64(value)))

@@ -17,6 +17,7 @@ from aiokafka.errors import (
 )
 
 from shared.kafka.ending import end_bounded
+from shared.kafka.header_names import read_any_header_names
 from shared.kafka.reader import to_record
 from shared.kafka.records import Partition, Record
 from shared.settings import ServiceSettings
@@ -76,6 +77,7 @@ class GroupClient:
     ) -> None:
         self._topics = frozenset(topics)
         self._listener = _Listener(assigned, revoked)
+        read_any_header_names()
         self._client = AIOKafkaConsumer(
             bootstrap_servers=settings.kafka,
             client_id=settings.instance,

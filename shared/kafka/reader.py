@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from shared.kafka.ending import end_bounded
+from shared.kafka.header_names import read_any_header_names
 from shared.kafka.records import Partition, Record
 from shared.settings import KafkaSettings
 
@@ -147,6 +148,7 @@ class _Client:
 
 
 def _client(settings: KafkaSettings, fetch_max_wait_ms: int) -> AIOKafkaConsumer:
+    read_any_header_names()
     return AIOKafkaConsumer(
         bootstrap_servers=settings.kafka,
         enable_auto_commit=False,
@@ -165,7 +167,7 @@ async def _stop_bounded(client: AIOKafkaConsumer) -> None:
 
 
 def to_record(raw: object) -> Record:
-    """A record of the client library as one of ours."""
+    """A record of the client library as one of ours; a header without a value becomes an empty one."""
     return Record(
         raw.topic,  # type: ignore[attr-defined]  # the client library is untyped
         raw.partition,  # type: ignore[attr-defined]
@@ -173,5 +175,5 @@ def to_record(raw: object) -> Record:
         raw.timestamp,  # type: ignore[attr-defined]
         raw.key,  # type: ignore[attr-defined]
         raw.value,  # type: ignore[attr-defined]
-        tuple(raw.headers),  # type: ignore[attr-defined]
+        tuple([(name, value or b"") for name, value in raw.headers]),  # type: ignore[attr-defined]
     )

@@ -12,10 +12,12 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from struct import pack_into
 from typing import Any, Final
 
 import aiohttp
 from aiokafka import AIOKafkaProducer
+from aiokafka.record.util import calc_crc32c
 
 from services.compute.app import ComputeService
 from services.compute.settings import ComputeSettings
@@ -38,6 +40,9 @@ from tests.integration.kafka.support import until
 
 HAZARDS_PATH: Final = Path(__file__).parents[2] / "support" / "hazards"
 SOURCE: Final = "test"
+CRC_AT: Final = 17
+"""Where the checksum of all that follows it stands in a batch of records."""
+
 STOP_TIMEOUT_S: Final = 40.0
 """More than the drain and all that closes after it may take."""
 
@@ -121,6 +126,16 @@ class Bench:
         await self._producer.send_and_wait(
             topic, key=key, value=value, partition=partition, headers=list(headers)
         )
+
+    async def send_renamed(self, request: Wanted, name: bytes, by: bytes, *, partition: int) -> None:
+        """With a header of a name that the client library would not write: `by` takes the place of `name`."""
+        batch = self._producer.create_batch()
+        batch.append(key=None, value=request.value, timestamp=None, headers=[(name.decode(), b"x")])
+        written = bytearray(batch._build()).replace(name, by)
+        pack_into(">I", written, CRC_AT, calc_crc32c(bytes(written[CRC_AT + 4 :])))
+        batch._buffer = written
+        topic = topic_name(self.settings, Topic.REQUESTS)
+        await (await self._producer.send_batch(batch, topic, partition=partition))
 
     async def cancel(self, request: Wanted) -> None:
         event = RequestCancelled(
