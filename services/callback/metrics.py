@@ -51,6 +51,9 @@ LETTERS: Final = Counter("consuma_callback_dead_letters", "Deliveries given up, 
 UNREADABLE: Final = Counter(
     "consuma_callback_unreadable_records", "Records of our own topics that could not be read.", ["topic"]
 )
+REFUSED_BY_LOG: Final = Counter(
+    "consuma_callback_refused_by_log", "Tries to record that the log refused; they are repeated.", ["topic"]
+)
 READ_BACK_SECONDS: Final = Histogram(
     "consuma_callback_read_back_seconds",
     "Time to learn at an assignment what is settled in the partition.",

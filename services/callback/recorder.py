@@ -8,20 +8,28 @@ import asyncio
 from typing import Final
 from uuid import uuid4
 
+import structlog
+
 from services.callback import metrics
 from shared.domain.callbacks import CallbackEvent, Delivery, DeliveryDeadLettered
 from shared.domain.delay import pick_tier
 from shared.events.codec import Event, Origin, encode
+from shared.kafka.backoff import backoff_s
 from shared.kafka.due_heap import wall_clock_ms
-from shared.kafka.producer import SupervisedProducer
+from shared.kafka.producer import SendRefused, SupervisedProducer
 from shared.kafka.records import OutgoingRecord
 from shared.kafka.topics import TIER_DELAY_MS, Topic
 
 __all__ = ["Recorder"]
 
+log = structlog.get_logger()
+
 SOURCE: Final = "/consuma/callback"
 MOST_UNACKED: Final = 16
 """Appends without acknowledgement at which the log counts as slow; a quarter of it ends that."""
+
+LONGEST_WAIT_S: Final = 30.0
+"""Between two tries of what the log refuses."""
 
 _TIER_OF_DELAY: Final = {delay_ms: topic for topic, delay_ms in TIER_DELAY_MS.items()}
 
@@ -66,8 +74,24 @@ class Recorder:
         if self._unacked >= MOST_UNACKED:
             self._keeping_up.clear()
         try:
-            await self._producer.append(record)
+            await self._until_written(record)
         finally:
             self._unacked -= 1
             if self._unacked <= MOST_UNACKED // 4:
                 self._keeping_up.set()
+
+    async def _until_written(self, record: OutgoingRecord) -> None:
+        """Append `record`, even if the log refuses it until a person has mended what is wrong.
+
+        To fail would have the delivery handled anew: its receiver would be called again and again.
+        """
+        for wait_s in backoff_s(cap_s=LONGEST_WAIT_S):
+            try:
+                await self._producer.append(record)
+            except SendRefused as error:
+                metrics.REFUSED_BY_LOG.labels(record.topic).inc()
+                log.critical("callback.refused_by_log", topic=record.topic, error=str(error))
+                await asyncio.sleep(wait_s)
+            else:
+                return
+        raise AssertionError("back-off is endless")

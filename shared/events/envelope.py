@@ -4,6 +4,7 @@ Besides the specification's attributes, every event of a request carries `mode`,
 `operation` and `acceptedat` as extensions, so that readers can route without parsing the data.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +25,8 @@ Headers = tuple[tuple[str, bytes], ...]
 SPEC_VERSION: Final = b"1.0"
 CONTENT_TYPE_JSON: Final = b"application/json"
 
+_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:
@@ -38,7 +41,11 @@ class Envelope:
 
 
 def write(envelope: Envelope, extensions: Iterable[tuple[str, str]] = ()) -> Headers:
-    """Headers that carry `envelope` and `extensions`."""
+    """Headers that carry `envelope` and `extensions`.
+
+    A trace's parent comes from strangers: one that is none is left out. It would be handed on from event to
+    event, however long, until one fits no topic.
+    """
     headers = [
         ("ce_specversion", SPEC_VERSION),
         ("ce_id", envelope.id.encode()),
@@ -50,7 +57,7 @@ def write(envelope: Envelope, extensions: Iterable[tuple[str, str]] = ()) -> Hea
     if envelope.subject is not None:
         headers.append(("ce_subject", envelope.subject.encode()))
     headers += [(f"ce_{name}", value.encode()) for name, value in extensions]
-    if envelope.traceparent is not None:
+    if envelope.traceparent is not None and _TRACEPARENT.fullmatch(envelope.traceparent):
         headers.append(("traceparent", envelope.traceparent.encode()))
     return tuple(headers)
 

@@ -1,6 +1,7 @@
 """Every event ever written is read for ever: golden files, and the JSON text inside stays as it came."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -193,3 +194,9 @@ def test_data_that_does_not_fit_is_a_named_error(value: bytes | None) -> None:
 def test_a_record_without_envelope_is_a_named_error() -> None:
     with pytest.raises(MalformedEventError, match="CloudEvents"):
         decode((), b"{}")
+
+
+@pytest.mark.parametrize("odd", ["", "mine", "x" * 1_100_000, "00-ABC-1-01"])
+def test_a_traceparent_that_is_none_is_not_handed_on(odd: str) -> None:
+    written = encode(EVENTS[0], replace(ORIGIN, traceparent=odd))
+    assert "traceparent" not in dict(written.headers)
