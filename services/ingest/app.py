@@ -1,9 +1,11 @@
 """The composition root: one process of the API."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
+from typing import Final
 
 import structlog
 from fastapi import APIRouter, FastAPI
@@ -34,6 +36,11 @@ __all__ = ["IngestApp", "create_app"]
 
 log = structlog.get_logger()
 
+START_WAIT_S: Final = 1.5
+"""Callers who are left waiting because no worker is ready still hear so within two seconds."""
+
+START_POLL_S: Final = 0.01
+
 
 class IngestApp:
     """An ASGI application that owns its connections between start-up and shutdown.
@@ -46,6 +53,7 @@ class IngestApp:
         self.broken = asyncio.Event()
         """Set when a task that runs for ever has ended; its error is in the log."""
 
+        self._shares_port = settings.workers > 1
         self._log = RequestLog(settings)
         self._replies = Replies(settings)
         self._database = Database(settings)
@@ -106,7 +114,15 @@ class IngestApp:
             for task in tasks:
                 task.add_done_callback(self._watch)
                 stack.push_async_callback(_cancel, task)
+            if self._shares_port:
+                await self._until_ready()
             yield
+
+    async def _until_ready(self) -> None:
+        """Leave new callers to the other workers until this one can serve them; not for long, if none can."""
+        give_up_at = time.monotonic() + START_WAIT_S
+        while not all(self.checks().values()) and time.monotonic() < give_up_at:  # noqa: ASYNC110
+            await asyncio.sleep(START_POLL_S)
 
     async def _follow_destinations(self) -> None:
         await self._directory.load()

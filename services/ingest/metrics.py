@@ -1,10 +1,13 @@
 """What the API counts."""
 
 import os
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 __all__ = ["BODY_BYTES", "HTTP_SECONDS", "IN_WORK", "POLLING", "SUBMITTED", "WAITING", "exposition"]
 
@@ -33,8 +36,33 @@ SUBMITTED: Final = Counter(
 
 def exposition() -> bytes:
     """All metrics as text; of every worker process where there are several."""
-    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+    directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if directory is None:
         return generate_latest()
     registry = CollectorRegistry()
-    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    registry.register(_WorkersCollector(Path(directory)))
     return generate_latest(registry)
+
+
+class _WorkersCollector(Collector):
+    """What the workers have left in their files.
+
+    A file is empty from its creation until it is given its size, and stays so when its worker is killed in
+    between; the library's collector fails on it, for ever.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def collect(self) -> Iterable[Metric]:
+        """The metrics, merged over all workers."""
+        written = [str(file) for file in self._directory.glob("*.db") if _size(file) > 0]
+        merged: Iterable[Metric] = MultiProcessCollector.merge(written)  # type: ignore[no-untyped-call]
+        return merged
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:  # its worker has ended meanwhile
+        return 0

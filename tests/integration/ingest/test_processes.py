@@ -93,7 +93,7 @@ async def test_a_dead_worker_is_replaced_while_the_other_serves(
             metrics = (await client.get("/metrics")).text
         assert 'consuma_submissions_total{mode="sync",operation="hash_chain",outcome="accepted"} 50.0' in (
             metrics.replace(',instance="ingest-0"', "")
-        )
+        ), process.output
         process.signal(signal.SIGTERM)
         assert await process.ended() == 0
         assert not any(map(alive, process.worker_pids()))
