@@ -8,6 +8,7 @@ import structlog
 
 from shared.kafka import metrics
 from shared.kafka.backoff import backoff_s
+from shared.kafka.ending import own_cancellations_only
 from shared.kafka.group_client import GroupClient
 from shared.kafka.handler import MemberSpec, PartitionHandler
 from shared.kafka.partition_run import CommitPoint, PartitionRun, end_work
@@ -83,8 +84,9 @@ class Ownership:
         recalled: dict[Partition, Recalled] = {}
         for wait_s in backoff_s():
             try:
-                recalled = await recall(self._client, runs, self._spec.probation, self._own_commits)
-                await self._handler.on_assigned(frozenset(runs))
+                with own_cancellations_only():
+                    recalled = await recall(self._client, runs, self._spec.probation, self._own_commits)
+                    await self._handler.on_assigned(frozenset(runs))
                 break
             except Exception as error:
                 log.warning("consumer.open_retried", partitions=sorted(map(str, runs)), exc_info=error)

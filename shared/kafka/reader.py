@@ -9,7 +9,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from shared.kafka.ending import end_bounded
+from shared.kafka.ending import end_bounded, own_cancellations_only
 from shared.kafka.header_names import read_any_header_names
 from shared.kafka.records import Partition, Record
 from shared.settings import KafkaSettings
@@ -79,9 +79,10 @@ class Follower:
             KafkaError, TimeoutError: the broker did not answer.
         """
         try:
-            async with asyncio.timeout(POSITION_TIMEOUT_S):
-                await self._client.start()
-                await self._seek_to_start()
+            with own_cancellations_only():
+                async with asyncio.timeout(POSITION_TIMEOUT_S):
+                    await self._client.start()
+                    await self._seek_to_start()
         except BaseException:
             await _stop_bounded(self._client)
             raise
@@ -107,7 +108,8 @@ class Follower:
         """Batches as they come, for ever; an empty one when nothing came for a while."""
         while True:
             try:
-                batches = await self._client.getmany(timeout_ms=500)
+                with own_cancellations_only():
+                    batches = await self._client.getmany(timeout_ms=500)
             except KafkaError as error:
                 log.warning("follower.retried", topic=self._topic, error=repr(error))
                 await asyncio.sleep(PAUSE_AFTER_ERROR_S)
