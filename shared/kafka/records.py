@@ -43,8 +43,9 @@ class Record:
 
     @property
     def size(self) -> int:
-        """Bytes of key and value."""
-        return len(self.key or b"") + len(self.value or b"")
+        """Bytes of key, value and headers: a submitter may put a megabyte into any of them."""
+        headers = sum([len(name) + len(value) for name, value in self.headers])
+        return len(self.key or b"") + len(self.value or b"") + headers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
