@@ -81,6 +81,8 @@ def interpret(topic: Topic, record: Record) -> Interpretation:
         return Skipped(record)
     except (MalformedEventError, UnknownEventError, UnicodeDecodeError) as error:
         return _anomaly(topic, record, str(error))
+    except Exception as error:  # noqa: BLE001 - unforeseen; raised again for ever, it would stop all tables
+        return _anomaly(topic, record, f"cannot be decoded: {error!r}")
 
 
 def _submission(topic: Topic, record: Record, mode: Mode) -> Understood:

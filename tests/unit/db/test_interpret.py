@@ -126,3 +126,13 @@ def test_a_sync_submission_has_its_mode_from_its_topic() -> None:
     assert isinstance(found, Understood)
     assert isinstance(found.event, RequestSubmitted)
     assert (found.event.mode, found.event.callback_url) == (Mode.SYNC, None)
+
+
+def test_an_unforeseen_fault_of_the_decoder_stops_no_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    def faulty(record: Record, mode: Mode) -> None:
+        raise RuntimeError("unforeseen")
+
+    monkeypatch.setattr("shared.db.interpret.decode_submission", faulty)
+    found = interpret(Topic.REQUESTS, Record("t", 0, 0, 1, None, b"{}"))
+    assert isinstance(found, Anomaly)
+    assert "unforeseen" in found.reason
