@@ -105,15 +105,16 @@ async def _until_quiet(
         async with asyncio.timeout(plan.quiet_timeout_s):
             while ledger.missing_calls(receiver.calls()):  # noqa: ASYNC110 - another task receives
                 await asyncio.sleep(POLL_S)
-            while await _unfinished(rest, since):  # noqa: ASYNC110 - the API is asked
+            while await _unfinished(rest, since, len(ledger.jobs)):  # noqa: ASYNC110 - the API is asked
                 await asyncio.sleep(POLL_S)
     except TimeoutError:
         return
 
 
-async def _unfinished(rest: RestClient, since: str) -> bool:
+async def _unfinished(rest: RestClient, since: str, accepted: int) -> bool:
+    """Whether a request is not listed yet, or not as ended."""
+    ended = 0
     for mode in Mode:
-        for status in ("accepted", "running"):
-            if await rest.listed(mode, status, since):
-                return True
-    return False
+        for status in ("succeeded", "failed"):
+            ended += len(await rest.listed(mode, status, since))
+    return ended < accepted
