@@ -8,6 +8,7 @@ server that hangs would stop all of it.
 import asyncio
 import contextlib
 import socket
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address
@@ -21,24 +22,59 @@ from shared.domain.address_policy import AddressPolicy
 __all__ = ["Lookup", "SystemLookup", "VettingResolver"]
 
 LOOKUP_THREADS: Final = 32
+DOMAIN_THREADS: Final = 4
+"""Of them, for the names below one domain."""
+
 Lookup = Callable[[str], Awaitable[Sequence[str]]]
 """All addresses of a name, as text. Raises OSError when it has none."""
 
 
 class SystemLookup:
-    """The system's resolver, in threads of its own."""
+    """The system's resolver, in threads of its own.
 
-    def __init__(self) -> None:
+    A lookup cannot be cancelled: its thread is busy until the name server answers or the system gives up,
+    long after the caller has. So the names below one domain share a few threads, and a name server that
+    hangs stops its own names alone.
+    """
+
+    def __init__(self, lookup: Callable[[str], Sequence[str]] | None = None) -> None:
+        self._lookup = lookup or _addresses
         self._threads = ThreadPoolExecutor(LOOKUP_THREADS, thread_name_prefix="lookup")
+        self._places: dict[str, asyncio.Semaphore] = {}
+        self._users: Counter[str] = Counter()
 
     async def __call__(self, host: str) -> Sequence[str]:
-        """The addresses of `host`, in the order in which the system prefers them."""
+        """The addresses of `host`, in the order in which the system prefers them. Callers bound the wait."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, _addresses, host)
+        domain = _domain(host)
+        self._users[domain] += 1
+        place = self._places.setdefault(domain, asyncio.Semaphore(DOMAIN_THREADS))
+        try:
+            await place.acquire()
+        except asyncio.CancelledError:
+            self._forget(domain)
+            raise
+        found = self._threads.submit(self._lookup, host)
+        found.add_done_callback(lambda _: self._in_loop(loop, domain, place))
+        return await asyncio.wrap_future(found)
 
     def close(self) -> None:
         """Start no lookup any more."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _in_loop(self, loop: asyncio.AbstractEventLoop, domain: str, place: asyncio.Semaphore) -> None:
+        """Called by the thread that has become free."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(self._leave, domain, place)
+
+    def _leave(self, domain: str, place: asyncio.Semaphore) -> None:
+        place.release()
+        self._forget(domain)
+
+    def _forget(self, domain: str) -> None:
+        self._users[domain] -= 1
+        if not self._users[domain]:
+            del self._users[domain], self._places[domain]
 
 
 class VettingResolver(AbstractResolver):
@@ -72,6 +108,11 @@ class VettingResolver(AbstractResolver):
         with contextlib.suppress(ValueError):
             return self._policy.problem(ip_address(address))
         return "not an address"
+
+
+def _domain(host: str) -> str:
+    """What is likely to have one owner and one name server: the last two labels."""
+    return ".".join(host.rstrip(".").lower().rsplit(".", 2)[-2:])
 
 
 def _addresses(host: str) -> Sequence[str]:
