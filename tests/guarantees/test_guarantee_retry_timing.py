@@ -6,6 +6,7 @@ import signal
 import statistics
 from collections import defaultdict
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 from pydantic import SecretStr
@@ -57,18 +58,21 @@ async def settings(kafka_address: str, monkeypatch: pytest.MonkeyPatch) -> Async
 
 
 async def test_retries_are_on_time_while_thousands_wait_for_long(settings: CallbackSettings) -> None:
-    """Each of 300 deliveries fails twice; beside them 4,000 wait in the tiers of ten minutes and an hour."""
-    count = 300
+    """Deliveries come at 40 a second and fail twice; 4,000 wait in the tiers of ten minutes and an hour."""
+    count = 200
     waiting = [_waiting(count + number, due_in_ms=700_000 + number) for number in range(4_000)]
     await append(settings, Topic.CALLBACKS_RETRY_10M, waiting[:2_000])
     await append(settings, Topic.CALLBACKS_RETRY_1H, waiting[2_000:])
     async with Receiver(secrets=[SECRET]) as receiver, process(settings):
-        for start in range(0, count, 30):
+        next_ms = wall_clock_ms()
+        for start in range(0, count, 10):
             some = [
                 outcome(number, receiver.url(f"/{number}", status=503, first=2))
-                for number in range(start, start + 30)
+                for number in range(start, start + 10)
             ]
             await append(settings, Topic.RESULTS, some)
+            next_ms += 250
+            await until(partial(_reached, next_ms))
         await until(lambda: len(receiver.accepted) == count)
         await until(lambda: _delivered(settings, count))
         late_ms = _lateness(list(receiver.calls), await events_of(settings, Topic.CALLBACKS))
@@ -108,6 +112,10 @@ def _waiting(number: int, *, due_in_ms: int) -> Delivery:
         attempt=2,
         not_before_ms=wall_clock_ms() + due_in_ms,
     )
+
+
+def _reached(at_ms: int) -> bool:
+    return wall_clock_ms() >= at_ms
 
 
 async def _attempted(settings: CallbackSettings, count: int) -> bool:
