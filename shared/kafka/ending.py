@@ -1,4 +1,7 @@
-"""Ending what belongs to the client library: it may hang, or raise the cancellation of a task of its own."""
+"""Starting and ending what belongs to the client library.
+
+It may hang, raise the cancellation of a task of its own, or lose a socket when it is cancelled.
+"""
 
 import asyncio
 from collections.abc import Coroutine, Iterator
@@ -7,9 +10,10 @@ from typing import Any, Final
 
 from aiokafka.errors import KafkaError
 
-__all__ = ["end_bounded", "is_cancelled", "own_cancellations_only"]
+__all__ = ["end_bounded", "is_cancelled", "own_cancellations_only", "start_whole"]
 
 CANCEL_TIMEOUT_S: Final = 1.0
+CONNECT_PATIENCE_S: Final = 2.0
 
 
 async def end_bounded(ending: Coroutine[Any, Any, object], timeout_s: float) -> BaseException | None:
@@ -23,6 +27,26 @@ async def end_bounded(ending: Coroutine[Any, Any, object], timeout_s: float) -> 
         await asyncio.wait([task], timeout=CANCEL_TIMEOUT_S)
         return TimeoutError(f"not ended within {timeout_s:.0f} s")
     return asyncio.CancelledError() if task.cancelled() else task.exception()
+
+
+async def start_whole(starting: Coroutine[Any, Any, object]) -> None:
+    """Await the start of a client. Cancelled, let it come to its end first, for a bounded time.
+
+    Cut off while it connects, the library forgets the socket, and nobody can close it.
+    """
+    task = asyncio.ensure_future(starting)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await end_bounded(_outcome(task), CONNECT_PATIENCE_S)
+        task.cancel()
+        raise
+
+
+async def _outcome(task: asyncio.Future[object]) -> None:
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.exception()  # somebody has to look at it
 
 
 def is_cancelled() -> bool:

@@ -10,7 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from shared.kafka.backoff import backoff_s
-from shared.kafka.ending import end_bounded
+from shared.kafka.ending import end_bounded, start_whole
 from shared.kafka.records import Partition
 from shared.settings import KafkaSettings
 
@@ -31,8 +31,8 @@ async def committed_offsets(
     """
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka)
     async with asyncio.timeout(ADMIN_TIMEOUT_S):
-        await admin.start()
         try:
+            await start_whole(admin.start())
             wanted = [TopicPartition(*each) for each in partitions]
             found = await fetch_committed(admin, group, wanted)
         finally:

@@ -11,6 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import CommitFailedError, KafkaError
 
+from shared.kafka.ending import start_whole
 from shared.kafka.positions import committed_offsets, fetch_committed
 from shared.kafka.records import Partition
 from shared.kafka.topics import TopicSpec, topic_name, topic_table
@@ -83,8 +84,8 @@ async def show(settings: KafkaSettings) -> list[TopicStatus]:
 @asynccontextmanager
 async def _admin(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka)
-    await admin.start()
     try:
+        await start_whole(admin.start())
         yield admin
     finally:
         await admin.close()
@@ -93,8 +94,8 @@ async def _admin(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
 @asynccontextmanager
 async def _reader(settings: KafkaSettings) -> AsyncIterator[AIOKafkaConsumer]:
     reader = AIOKafkaConsumer(bootstrap_servers=settings.kafka, isolation_level="read_committed")
-    await reader.start()
     try:
+        await start_whole(reader.start())
         yield reader
     finally:
         await reader.stop()
@@ -219,8 +220,8 @@ async def _commit_start(settings: KafkaSettings, group: str, specs: list[TopicSp
         return []
     client = AIOKafkaConsumer(bootstrap_servers=settings.kafka, group_id=full_group, enable_auto_commit=False)
     async with asyncio.timeout(TIMEOUT_S):
-        await client.start()
         try:
+            await start_whole(client.start())
             client.assign(missing)
             begins = await client.beginning_offsets(missing)
             await client.commit({source: OffsetAndMetadata(begins[source], "") for source in missing})
