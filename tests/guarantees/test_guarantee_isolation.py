@@ -1,0 +1,153 @@
+"""G5: an operation that misbehaves harms only itself, on the real system, with 20 neighbours in flight."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+import pytest
+from aiokafka import AIOKafkaProducer
+from sqlalchemy.engine import URL
+
+from infra.local.services import SERVICES, ServiceSpec
+from shared.domain.identity import id_of_reference
+from shared.kafka.reader import read_tail
+from shared.kafka.records import Partition
+from shared.kafka.topics import Topic, topic_name
+from shared.settings import KafkaSettings
+from shared.testing.receiver import Receiver
+from shared.testing.receiver_calls import ReceiverCalls
+from tests.guarantees.support import SECRET, running_system, system_log
+from tests.support.waiting import until
+from tests.unit.compute.support import HAZARDS_PATH
+
+pytestmark = [pytest.mark.kafka, pytest.mark.mysql, pytest.mark.slow, pytest.mark.timeout(300)]
+
+NEIGHBOURS: Final = 20
+BEHIND: Final = 200
+LIMIT_S: Final = 0.5
+SOURCE: Final = "isolation-test"
+PATIENCE_S: Final = 90.0
+SERVICES_USED: Final = [
+    # More slots than neighbours, so that all of them are in flight with the hazard.
+    ServiceSpec(name="compute", instances=4, environment={"CONSUMA_SLOTS": "6"}),
+    *(each for each in SERVICES if each.name == "callback"),
+]
+HAZARDS: Final[Mapping[str, tuple[str, Mapping[str, object]]]] = {
+    "segfault": ("crashed", {"signal": "SIGSEGV"}),
+    "exit_with_3": ("crashed", {"exit_code": 3}),
+    "kill_itself": ("crashed", {"signal": "SIGKILL"}),
+    "hold_the_channel_and_die": ("crashed", {}),
+    "close_every_file": ("crashed", {}),
+    "overflow_the_stack": ("crashed", {"signal": "SIGSEGV"}),
+    "spin": ("timeout", {"limit_ms": 500}),
+    "spin_holding_the_lock": ("timeout", {"limit_ms": 500}),
+    "spin_with_a_daemon": ("timeout", {"limit_ms": 500}),
+    "eat_memory": ("memory_limit", {}),
+    "raise_error": ("operation_error", {"type": "ValueError"}),
+    "recurse": ("operation_error", {"type": "RecursionError"}),
+    "return_an_object": ("invalid_result", {}),
+    "return_too_much": ("result_too_large", {}),
+}
+HARMLESS: Final = ("leave_a_thread", "leave_children", "print_a_lot")
+"""These have a result; their slot is replaced, or their output cut."""
+
+
+async def test_each_hazard_harms_only_itself(kafka_address: str, mysql_server: URL, tmp_path: Path) -> None:
+    log = system_log(kafka_address)
+    async with (
+        Receiver(secrets=[SECRET], keep_bodies=True) as receiver,
+        running_system(log, mysql_server, tmp_path, services=SERVICES_USED, environment=hazards()),
+    ):
+        calls = ReceiverCalls(receiver)
+        for kind in (*HAZARDS, *HARMLESS):
+            naps = [nap(f"{kind}-{number}", 300) for number in range(NEIGHBOURS)]
+            timeout = {"timeout": LIMIT_S} if kind in HAZARDS and HAZARDS[kind][0] == "timeout" else {}
+            await append(log, calls.url, [*naps[:10], hazard(kind, tmp_path, **timeout), *naps[10:]])
+            outcomes = await all_called(calls, [f"the-{kind}", *(each["id"] for each in naps)])
+            assert [each["status"] for each in outcomes[1:]] == ["succeeded"] * NEIGHBOURS, kind
+            told(kind, outcomes[0])
+        assert all(len(made) == 1 for made in calls.calls().values())
+
+
+async def test_a_request_that_kills_its_consumer_ends_failed_and_its_neighbours_once(
+    kafka_address: str, mysql_server: URL, tmp_path: Path
+) -> None:
+    log = system_log(kafka_address)
+    async with (
+        Receiver(secrets=[SECRET], keep_bodies=True) as receiver,
+        running_system(log, mysql_server, tmp_path, services=SERVICES_USED, environment=hazards()),
+    ):
+        calls = ReceiverCalls(receiver)
+        head = nap("head", 12_000)
+        behind = [nap(f"behind-{number}", 0) for number in range(BEHIND)]
+        await append(log, calls.url, [head, *behind], partition=0)
+        await all_called(calls, [each["id"] for each in behind])
+        await append(log, calls.url, [hazard("kill_the_consumer", tmp_path)], partition=0)
+        neighbours = [nap(f"neighbour-{number}", 200) for number in range(NEIGHBOURS)]
+        await append(log, calls.url, neighbours, partition=0)
+        await all_called(calls, ["head", *(each["id"] for each in neighbours)])
+        (poison,) = await all_called(calls, ["the-kill_the_consumer"])
+        assert poison["status"] == "failed"
+        assert poison["error"]["code"] == "poison"
+        letters = await dead_letters(log)
+        assert [each["reason"] for each in letters] == ["poison"]
+        assert all(len(made) == 1 for made in calls.calls().values())
+
+
+def hazards() -> Mapping[str, str]:
+    return {"PYTHONPATH": str(HAZARDS_PATH)}
+
+
+def nap(reference: str, ms: int) -> dict[str, Any]:
+    return {"operation": "nap", "input": {"ms": ms, "value": 1}, "id": reference}
+
+
+def hazard(kind: str, directory: Path, **fields: object) -> dict[str, Any]:
+    note = directory / "note"
+    return {"operation": "hazard", "input": {"kind": kind, "note": str(note)}, "id": f"the-{kind}", **fields}
+
+
+def told(kind: str, outcome: Mapping[str, Any]) -> None:
+    """The outcome names what happened."""
+    if kind in HARMLESS:
+        assert outcome["status"] == "succeeded", outcome
+        return
+    code, details = HAZARDS[kind]
+    assert outcome["status"] == "failed", (kind, outcome)
+    assert outcome["error"]["code"] == code, outcome
+    assert details.items() <= outcome["error"].items(), outcome
+
+
+async def append(
+    log: KafkaSettings, url: str, requests: Sequence[Mapping[str, Any]], partition: int | None = None
+) -> None:
+    """Requests in this order, into one partition if it is given."""
+    topic = topic_name(log, Topic.REQUESTS)
+    producer = AIOKafkaProducer(bootstrap_servers=log.kafka, acks="all", linger_ms=5)
+    await producer.start()
+    try:
+        for each in requests:
+            await producer.send(
+                topic, orjson.dumps({**each, "source": SOURCE, "callback_url": url}), partition=partition
+            )
+        await producer.flush()
+    finally:
+        await producer.stop()
+
+
+async def all_called(calls: ReceiverCalls, references: Sequence[str]) -> list[dict[str, Any]]:
+    """The callbacks of these requests, once all of them have come."""
+    ids = [id_of_reference(SOURCE, each) for each in references]
+    await until(lambda: calls.calls().keys() >= set(ids), PATIENCE_S)
+    return [orjson.loads(calls.calls()[each][0].body) for each in ids]
+
+
+async def dead_letters(log: KafkaSettings) -> list[dict[str, Any]]:
+    """What lies in the dead-letter queue of requests."""
+    topic = topic_name(log, Topic.REQUESTS_DLQ)
+    return [
+        orjson.loads(record.value or b"{}")
+        for number in range(log.partitions)
+        async for record in read_tail(log, Partition(topic, number), last=100)
+    ]
