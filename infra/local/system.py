@@ -22,7 +22,7 @@ from infra.local.reporting import Reporter, SilentReporter
 from infra.local.services import SERVICES, ServicePart, ServiceSpec
 from infra.local.settings import LocalSettings
 from infra.local.stores import Stores
-from infra.local.webhook_secret import development_secret
+from infra.local.webhook_secret import SECRET_NAME, development_secret
 from shared.settings import KafkaSettings
 
 __all__ = ["System"]
@@ -176,6 +176,7 @@ class System:
         found["CONSUMA_MYSQL"] = self.mysql
         if not os.environ.get("CONSUMA_WEBHOOK_SECRETS"):
             found["CONSUMA_WEBHOOK_SECRETS"] = development_secret(self.data_dir)
+            self._reporter.say(f"callbacks are signed with the secret in {self.data_dir / SECRET_NAME}")
         return {**found, **self._environment}
 
     def _crew(self) -> Crew:
