@@ -24,6 +24,8 @@ from tests.integration.kafka.support import Recorder, rebuilds, report, until
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
 SEND_TIMEOUT_MS = 1_500
+BUSY_S = 5.0
+"""What a busy machine may add; without its bound a send would wait for as long as the broker is away."""
 
 
 @pytest.fixture
@@ -141,7 +143,7 @@ async def test_a_killed_broker_comes_back(broker: OwnBroker) -> None:
         f"{dict(state.failures)}, {most} sends open; {repeated} handled again, {unacknowledged} written late"
     )
     assert back_s < 10
-    assert state.slowest_s < SEND_TIMEOUT_MS / 1000 + 1.5
+    assert state.slowest_s < SEND_TIMEOUT_MS / 1000 + BUSY_S
 
 
 async def test_a_hanging_broker_comes_back(broker: OwnBroker) -> None:
@@ -158,7 +160,7 @@ async def test_a_hanging_broker_comes_back(broker: OwnBroker) -> None:
         await state.until_more()
     report(f"whole {back_s:.1f} s after the broker went on; {dict(state.failures)}")
     assert back_s < 20
-    assert state.slowest_s < SEND_TIMEOUT_MS / 1000 + 1.5
+    assert state.slowest_s < SEND_TIMEOUT_MS / 1000 + BUSY_S
 
 
 async def test_a_silent_coordinator_has_the_client_replaced(

@@ -21,7 +21,7 @@ from tests.integration.kafka.support import delete_topics
 from tests.integration.local.support import endpoints, processes_of
 from tests.support.waiting import until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.mysql]
+pytestmark = [pytest.mark.kafka, pytest.mark.mysql, pytest.mark.outage]
 
 FEW = tuple(each for each in SERVICES if each.name in ("ingest", "projector"))
 
