@@ -10,13 +10,10 @@ storm      a destination that fails every delivery, and then none: how it recove
 
 import argparse
 import asyncio
-import secrets
-import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 import aiohttp
@@ -24,7 +21,7 @@ from aiokafka import AIOKafkaProducer
 from orjson import dumps
 
 from bench.figures import Latencies, print_table
-from infra.local.settings import LocalSettings
+from bench.system import own_system
 from infra.local.system import System
 from shared.domain.identity import id_of_reference
 from shared.kafka.topics import Topic, topic_name
@@ -78,14 +75,11 @@ class Bench:
 async def running() -> AsyncIterator[Bench]:
     """Everything, with topics of its own."""
     arrivals = Arrivals()
-    log = KafkaSettings(topic_prefix=f"bench-{secrets.token_hex(4)}.")
-    with tempfile.TemporaryDirectory(prefix="consuma-bench-") as directory:
-        settings = LocalSettings(data_dir=Path(directory), listen_port=0, kafka_port=0, mysql_port=0)
-        async with (
-            Receiver(secrets=[SECRET], on_call=arrivals.note) as receiver,
-            System(settings, log=log, environment={"CONSUMA_WEBHOOK_SECRETS": SECRET}) as system,
-        ):
-            yield Bench(system, log.model_copy(update={"kafka": system.kafka}), receiver, arrivals)
+    async with (
+        Receiver(secrets=[SECRET], on_call=arrivals.note) as receiver,
+        own_system(environment={"CONSUMA_WEBHOOK_SECRETS": SECRET}) as (system, log),
+    ):
+        yield Bench(system, log, receiver, arrivals)
 
 
 async def submit_at_rate(bench: Bench, rate: float, count: int, url: str = "") -> dict[str, float]:

@@ -9,13 +9,10 @@ import argparse
 import asyncio
 import random
 import secrets
-import tempfile
 from contextlib import suppress
-from pathlib import Path
 
-from infra.local.settings import LocalSettings
+from bench.system import own_system
 from infra.local.system import System
-from shared.settings import KafkaSettings
 from shared.testing.drill.drill import DrillPlan, run_drill
 from shared.testing.drill.ledger import Verdict
 from shared.testing.receiver import Receiver
@@ -29,19 +26,14 @@ SECRET = "whsec_" + "c2VjcmV0IG9mIHRoZSBkcmlsbCBvZiBjb25zdW1h"
 
 async def drill(plan: DrillPlan, victim: str | None, times: int) -> tuple[Verdict, int]:
     """The verdict, and how often the victim was killed."""
-    log = KafkaSettings(topic_prefix=f"drill-{secrets.token_hex(4)}.")
-    with tempfile.TemporaryDirectory(prefix="consuma-drill-") as directory:
-        settings = LocalSettings(data_dir=Path(directory), listen_port=0, kafka_port=0, mysql_port=0)
-        environment = {"CONSUMA_WEBHOOK_SECRETS": SECRET}
-        async with (
-            Receiver(secrets=[SECRET], keep_bodies=True) as receiver,
-            System(settings, log=log, environment=environment) as system,
-        ):
-            log = log.model_copy(update={"kafka": system.kafka})
-            kills = asyncio.create_task(kill_until_cancelled(system, victim, times))
-            verdict = await run_drill(plan, log, system.api, ReceiverCalls(receiver), say=print)
-            kills.cancel()
-            return verdict, await kills
+    async with (
+        Receiver(secrets=[SECRET], keep_bodies=True) as receiver,
+        own_system(environment={"CONSUMA_WEBHOOK_SECRETS": SECRET}) as (system, log),
+    ):
+        kills = asyncio.create_task(kill_until_cancelled(system, victim, times))
+        verdict = await run_drill(plan, log, system.api, ReceiverCalls(receiver), say=print)
+        kills.cancel()
+        return verdict, await kills
 
 
 async def kill_until_cancelled(system: System, victim: str | None, times: int) -> int:

@@ -7,15 +7,10 @@ to outcome.
 
 import argparse
 import asyncio
-import secrets
-import tempfile
-from pathlib import Path
 
 from bench.figures import print_table
+from bench.system import own_system
 from infra.local.services import SERVICES
-from infra.local.settings import LocalSettings
-from infra.local.system import System
-from shared.settings import KafkaSettings
 from shared.testing.drill.probe import worst_delays
 
 VICTIM = "compute-2"
@@ -23,22 +18,18 @@ VICTIM = "compute-2"
 
 async def measure(seconds: float) -> tuple[list[float], list[float]]:
     """Worst delays by partition, ascending: undisturbed, and over a kill."""
-    log = KafkaSettings(topic_prefix=f"bench-{secrets.token_hex(4)}.")
-    with tempfile.TemporaryDirectory(prefix="consuma-bench-") as directory:
-        settings = LocalSettings(data_dir=Path(directory), listen_port=0, kafka_port=0, mysql_port=0)
-        services = [each for each in SERVICES if each.name == "compute"]
-        async with System(settings, log=log, services=services) as system:
-            log = log.model_copy(update={"kafka": system.kafka})
+    services = [each for each in SERVICES if each.name == "compute"]
+    async with own_system(services=services) as (system, log):
 
-            async def nothing() -> None:
-                return
+        async def nothing() -> None:
+            return
 
-            async def kill() -> None:
-                system.kill(VICTIM)
-                await system.wait_ready()
+        async def kill() -> None:
+            system.kill(VICTIM)
+            await system.wait_ready()
 
-            calm = await worst_delays(log, seconds, nothing)
-            killed = await worst_delays(log, seconds, kill)
+        calm = await worst_delays(log, seconds, nothing)
+        killed = await worst_delays(log, seconds, kill)
     return sorted(calm.values()), sorted(killed.values())
 
 

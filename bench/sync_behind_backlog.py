@@ -7,19 +7,15 @@ requests of a few milliseconds each and measures the same calls until the backlo
 import argparse
 import asyncio
 import json
-import secrets
-import tempfile
 import time
-from pathlib import Path
 from typing import Final
 
 import aiohttp
 from aiokafka import AIOKafkaProducer
 
 from bench.figures import Latencies, print_table
+from bench.system import own_system
 from infra.local.services import SERVICES
-from infra.local.settings import LocalSettings
-from infra.local.system import System
 from shared.kafka.topics import Topic, topic_name
 from shared.settings import KafkaSettings
 
@@ -59,16 +55,13 @@ async def append_backlog(log: KafkaSettings, count: int) -> None:
 
 async def measure(calls: int, backlog: int) -> tuple[Latencies, Latencies, float]:
     """Latencies while idle and behind the backlog; median computing time of one async request in ms."""
-    log = KafkaSettings(topic_prefix=f"bench-{secrets.token_hex(4)}.")
-    with tempfile.TemporaryDirectory(prefix="consuma-bench-") as directory:
-        settings = LocalSettings(data_dir=Path(directory), listen_port=0, kafka_port=0, mysql_port=0)
-        services = [each for each in SERVICES if each.name in ("ingest", "compute")]
-        async with System(settings, log=log, services=services) as system:
-            await sync_calls(system.api, WARM_UP)
-            idle = await sync_calls(system.api, calls)
-            await append_backlog(log.model_copy(update={"kafka": system.kafka}), backlog)
-            behind = await sync_calls(system.api, calls)
-            task_ms = await _task_ms(system.api)
+    services = [each for each in SERVICES if each.name in ("ingest", "compute")]
+    async with own_system(services=services) as (system, log):
+        await sync_calls(system.api, WARM_UP)
+        idle = await sync_calls(system.api, calls)
+        await append_backlog(log, backlog)
+        behind = await sync_calls(system.api, calls)
+        task_ms = await _task_ms(system.api)
     return idle, behind, task_ms
 
 
