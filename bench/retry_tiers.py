@@ -12,7 +12,8 @@ import secrets
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 
 import psutil
 import uvloop
@@ -53,11 +54,12 @@ class Taker:
     async def run(self) -> None:
         """Nothing to follow."""
 
-    async def dispatch(self, delivery: Delivery) -> Dispatched:
+    @asynccontextmanager
+    async def dispatch(self, delivery: Delivery) -> AsyncIterator[Dispatched]:
         """Take it."""
         now_ms = wall_clock_ms()
         self.late_ms[delivery.source].append(now_ms - delivery.not_before_ms)
-        return SuccessfulAttempt(status=200, at_ms=now_ms, duration_ms=0.1)
+        yield SuccessfulAttempt(status=200, at_ms=now_ms, duration_ms=0.1)
 
 
 def delivery(number: int, kind: str, not_before_ms: int) -> Delivery:

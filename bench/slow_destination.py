@@ -58,8 +58,12 @@ def delivery(url: str, number: int) -> Delivery:
 
 async def deliver(dispatcher: HttpDispatcher, each: Delivery) -> None:
     """Attempt a delivery until it was attempted."""
-    while isinstance(ended := await dispatcher.dispatch(each), Deferred):
-        await asyncio.sleep(max(0.0, ended.not_before_ms / 1000 - time.time()))
+    while True:
+        async with dispatcher.dispatch(each) as dispatched:
+            pass
+        if not isinstance(dispatched, Deferred):
+            return
+        await asyncio.sleep(max(0.0, dispatched.not_before_ms / 1000 - time.time()))
         each = replace(each, deferrals=each.deferrals + 1)
 
 

@@ -1,13 +1,16 @@
 """Where the real broker and the real database of the tests are.
 
 Given by option, else containers where Docker answers, else the embedded stack; started when a test first
-needs them and ended with the session.
+needs them and ended with the session. Workers of one session (`-n 4`) share them.
 """
 
 import gc
 import os
+import tempfile
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pymysql
 import pytest
@@ -16,7 +19,11 @@ from sqlalchemy.engine import URL
 from shared.db.migrate import upgrade
 from tests.fixtures.stores import Store, database_name, kafka_store, mysql_store, server_of
 
+if TYPE_CHECKING:
+    from xdist.workermanage import WorkerController
+
 STORES = pytest.StashKey[dict[str, Store]]()
+SHARED = pytest.StashKey[dict[str, str]]()
 KAFKA, MYSQL = "kafka_address", "mysql_server"
 
 
@@ -43,10 +50,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     kind = str(config.getoption("--stack"))
+    given = getattr(config, "workerinput", {})
     config.stash[STORES] = {
-        KAFKA: kafka_store(str(config.getoption("--kafka")), kind),
-        MYSQL: mysql_store(str(config.getoption("--mysql")), kind),
+        KAFKA: kafka_store(given.get(KAFKA) or str(config.getoption("--kafka")), kind),
+        MYSQL: mysql_store(given.get(MYSQL) or str(config.getoption("--mysql")), kind),
     }
+    config.stash[SHARED] = {}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: "WorkerController") -> None:
+    """Start what the workers share before the first of them, and tell each where it is."""
+    config: pytest.Config = node.config
+    shared = config.stash[SHARED]
+    for name, store in config.stash[STORES].items():
+        if name not in shared:
+            store.fetch()
+            shared[name] = store.start(Path(tempfile.mkdtemp(prefix=f"consuma-{name}-")))
+    node.workerinput.update(shared)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    for name in config.stash.get(SHARED, {}):
+        config.stash[STORES][name].end()
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

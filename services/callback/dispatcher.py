@@ -8,7 +8,8 @@ does is raised.
 import asyncio
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -119,8 +120,15 @@ class HttpDispatcher:
         """Follow which destinations are disabled until cancelled."""
         await self._directory.run()
 
-    async def dispatch(self, delivery: Delivery) -> Dispatched:
+    @asynccontextmanager
+    async def dispatch(self, delivery: Delivery) -> AsyncIterator[Dispatched]:
         """Send `delivery` once, unless it has to wait or must not be sent; raises only when cancelled."""
+        async with AsyncExitStack() as place:
+            dispatched = await self._dispatch(delivery, place)
+            yield dispatched
+
+    async def _dispatch(self, delivery: Delivery, place: AsyncExitStack) -> Dispatched:
+        """What came of `delivery`; one that was attempted holds its place with its origin in `place`."""
         problem = callback_url_problem(delivery.url)
         if problem is not None:
             return self._unsendable(f"the callback URL {problem}")
@@ -132,9 +140,11 @@ class HttpDispatcher:
         disabled = self._directory.disabled(destination)
         if disabled is not None:
             return Disabled(message=disabled_message(disabled))
-        return await self._when_possible(delivery, origin, destination)
+        return await self._when_possible(delivery, origin, destination, place)
 
-    async def _when_possible(self, delivery: Delivery, origin: Origin, destination: str) -> Dispatched:
+    async def _when_possible(
+        self, delivery: Delivery, origin: Origin, destination: str, place: AsyncExitStack
+    ) -> Dispatched:
         """Make the delivery when its breakers and its origin's limits let it, else say when to come back.
 
         The breakers are asked again after the wait: they may have opened meanwhile. So is the ownership: the
@@ -146,13 +156,16 @@ class HttpDispatcher:
         try:
             while True:
                 await self._ownership.prove_ownership()
-                async with self._lanes.turn(origin.name, origin.limits):
+                async with AsyncExitStack() as turn:
+                    await turn.enter_async_context(self._lanes.turn(origin.name, origin.limits))
                     if not self._ownership.ownership_is_proven():
                         continue
                     permit = self._breakers.admit(origin.name, destination, self._now_ms())
                     if permit is None:
                         return self._put_off(origin, self._now_ms())
-                    return await self._attempt(delivery, origin, permit)
+                    attempt = await self._attempt(delivery, origin, permit)
+                    await place.enter_async_context(turn.pop_all())
+                    return attempt
         except SentAwayError as away:
             reason = DeferralReason.RATE_LIMITED if away.by_rate else DeferralReason.QUEUE_FULL
             return Deferred(reason=reason, not_before_ms=away.not_before_ms)

@@ -15,7 +15,7 @@ from services.callback import metrics
 from services.callback.attempt_log import log_attempt
 from services.callback.inbox import UnreadableRecordError, read_delivery
 from services.callback.known import KnownCallbacks
-from services.callback.ports import Deferred, Disabled, Dispatched, Dispatcher
+from services.callback.ports import DeferralReason, Deferred, Disabled, Dispatched, Dispatcher
 from services.callback.recorder import Recorder
 from services.callback.settings import CallbackSettings
 from services.callback.turns import Turns
@@ -151,10 +151,9 @@ class CallbackHandler:
             elif not self._refused(record, delivery):
                 if delivery.replay_count:
                     self._known.of(record.partition).expect(delivery)
-                await self._recorder.until_keeping_up()
-                dispatched = await self._dispatcher.dispatch(delivery)
-                decision = self._decide(delivery, dispatched)
-                await self._carry_out(record, decision)
+                async with self._dispatcher.dispatch(delivery) as dispatched:
+                    decision = self._decide(delivery, dispatched)
+                    await self._carry_out(record, decision)
                 log_attempt(record, delivery, dispatched, decision)
 
     def _decide(self, delivery: Delivery, dispatched: Dispatched) -> Decision:
@@ -167,6 +166,7 @@ class CallbackHandler:
                     dispatched.reason,
                     now_ms=wall_clock_ms(),
                     not_before_ms=dispatched.not_before_ms,
+                    has_turn=dispatched.reason is not DeferralReason.BREAKER_OPEN,
                     jitter=jitter,
                 )
             case Disabled(message=message):

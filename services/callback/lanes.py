@@ -10,7 +10,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from services.callback import http_metrics
@@ -51,10 +51,19 @@ class _Lane:
     waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
     turns: Turns = NO_TURNS
     free_ms: float = 0.0
+    begun_s: OrderedDict[object, float] = field(default_factory=OrderedDict)
+    """When each call under way began, the oldest first."""
 
     @property
     def grantable(self) -> bool:
         return bool(self.waiting) and self.running < self.limits.concurrency
+
+    def pace(self) -> Turns:
+        """Its turns as they come now: calls that hang tell of it before they end."""
+        oldest_s = next(iter(self.begun_s.values()), None)
+        if oldest_s is None:
+            return self.turns
+        return replace(self.turns, call_ms=max(self.turns.call_ms, (time.monotonic() - oldest_s) * 1000))
 
     def idle(self, now_ms: float) -> bool:
         """Whether forgetting this lane changes nothing."""
@@ -83,14 +92,15 @@ class Lanes:
         """
         lane = self._lane(origin, limits)
         await self._enter(origin, lane)
-        begun: float | None = None
+        call = object()
         try:
             await self._keep_rate(lane)
-            begun = time.monotonic()
+            lane.begun_s[call] = time.monotonic()
             yield
         finally:
-            if begun is not None:
-                lane.turns = took(lane.turns, (time.monotonic() - begun) * 1000)
+            begun_s = lane.begun_s.pop(call, None)
+            if begun_s is not None:
+                lane.turns = took(lane.turns, (time.monotonic() - begun_s) * 1000)
             self._leave(origin, lane)
 
     def come_back_ms(self, origin: str, limits: LaneLimits, earliest_ms: float) -> int:
@@ -167,7 +177,8 @@ class Lanes:
 
     def _send_away(self, lane: _Lane, earliest_ms: float) -> int:
         spread = random.random()  # noqa: S311 - spreads load, hides no secret
-        not_before_ms, lane.turns = next_turn(lane.turns, earliest_ms, lane.limits.concurrency, spread)
+        not_before_ms, told = next_turn(lane.pace(), earliest_ms, lane.limits.concurrency, spread)
+        lane.turns = replace(lane.turns, last_ms=told.last_ms)
         return not_before_ms
 
     def _forget_idle(self) -> None:

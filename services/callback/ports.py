@@ -4,6 +4,7 @@ The log's side knows deliveries, attempts and tiers; the HTTP side knows destina
 one call, which says what came of a delivery and never raises for anything that a receiver does.
 """
 
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
@@ -79,9 +80,11 @@ class Dispatcher(Protocol):
     async def run(self) -> None:
         """Follow what changes (the disabled destinations) until cancelled; an exception ends the service."""
 
-    async def dispatch(self, delivery: Delivery) -> Dispatched:
+    def dispatch(self, delivery: Delivery) -> AbstractAsyncContextManager[Dispatched]:
         """Send `delivery` once, unless it has to wait or must not be sent.
 
-        Bounded by the total deadline of an attempt and the bounded wait in its destination's queue. Raises
-        only when it is cancelled.
+        Entered with what came of it, within the total deadline of an attempt and the bounded wait in its
+        destination's queue; raises only when it is cancelled. What came of it is to be recorded before the
+        exit: until then an attempt counts among the calls to its origin, so that a process that dies has
+        never more answers unrecorded than an origin has calls at a time.
         """

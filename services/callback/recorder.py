@@ -1,8 +1,4 @@
-"""Writes down what came of deliveries: retries and dead letters first, then the facts, each acknowledged.
-
-A receiver's answer that is not recorded yet is a duplicate if the process dies. So while the log is slow to
-acknowledge, or away, no more receivers are to be called: `until_keeping_up` says when.
-"""
+"""Writes down what came of deliveries: retries and dead letters first, then the facts, each acknowledged."""
 
 import asyncio
 from typing import Final
@@ -25,9 +21,6 @@ __all__ = ["Recorder"]
 log = structlog.get_logger()
 
 SOURCE: Final = "/consuma/callback"
-MOST_UNACKED: Final = 16
-"""Appends without acknowledgement at which the log counts as slow; a quarter of it ends that."""
-
 LONGEST_WAIT_S: Final = 30.0
 """Between two tries of what the log refuses."""
 
@@ -42,13 +35,6 @@ class Recorder:
 
     def __init__(self, producer: SupervisedProducer) -> None:
         self._producer = producer
-        self._unacked = 0
-        self._keeping_up = asyncio.Event()
-        self._keeping_up.set()
-
-    async def until_keeping_up(self) -> None:
-        """Return once what was to be recorded is acknowledged, but for a little."""
-        await self._keeping_up.wait()
 
     async def postpone(self, delivery: Delivery, traceparent: str | None) -> Topic:
         """Append `delivery` to the tier that fits what is left until it is due; returns the tier."""
@@ -69,16 +55,9 @@ class Recorder:
     async def _append(self, topic: Topic, event: Event, traceparent: str | None) -> None:
         origin = Origin(event_id=str(uuid4()), source=SOURCE, now_ms=wall_clock_ms(), traceparent=traceparent)
         encoded = encode(event, origin)
-        record = OutgoingRecord(topic=topic, key=encoded.key, value=encoded.value, headers=encoded.headers)
-        self._unacked += 1
-        if self._unacked >= MOST_UNACKED:
-            self._keeping_up.clear()
-        try:
-            await self._until_written(record)
-        finally:
-            self._unacked -= 1
-            if self._unacked <= MOST_UNACKED // 4:
-                self._keeping_up.set()
+        await self._until_written(
+            OutgoingRecord(topic=topic, key=encoded.key, value=encoded.value, headers=encoded.headers)
+        )
 
     async def _until_written(self, record: OutgoingRecord) -> None:
         """Append `record`, even if the log refuses it until a person has mended what is wrong.

@@ -30,7 +30,10 @@ class CallbackSettings(ServiceSettings, CallbackHttpSettings):
     )
     deferral_schedule: str = Field(
         default="1s,1s,5s,5s,5s,30s,30s,30s,2m",
-        description="Waits of a delivery that could not be attempted; the last one is repeated.",
+        description=(
+            "Waits of a delivery whose destination is left alone, the last one repeated; the first one is also "
+            "the shortest where a queue is full."
+        ),
     )
     deferral_limit_ms: int = Field(
         default=24 * 3_600_000,

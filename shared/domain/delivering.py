@@ -146,17 +146,27 @@ def decide_attempt(
 
 
 def decide_deferral(
-    delivery: Delivery, policy: DeferralPolicy, reason: str, *, now_ms: int, not_before_ms: int, jitter: float
+    delivery: Delivery,
+    policy: DeferralPolicy,
+    reason: str,
+    *,
+    now_ms: int,
+    not_before_ms: int,
+    has_turn: bool,
+    jitter: float,
 ) -> Defer | Abandon:
     """What follows when `delivery` cannot be attempted now; trying before `not_before_ms` is pointless.
 
-    One that has been deferred for as long as the policy allows is given up.
+    Where that is a turn, given out at the pace of the destination, waits do not grow from one to the next:
+    who is unlucky with a busy destination that is well would wait ever longer. One that has been deferred
+    for as long as the policy allows is given up.
     """
     since_ms = now_ms if delivery.deferred_since_ms is None else delivery.deferred_since_ms
     if now_ms - since_ms >= policy.limit_ms:
         message = f"could not be attempted for {(now_ms - since_ms) // 1000} s ({reason})"
         return _abandon_unattempted(delivery, GiveUpReason.UNAVAILABLE, message, now_ms)
-    wait_ms = deferral_ms(policy, delivery.deferrals, max(not_before_ms - now_ms, 0), jitter)
+    step = 0 if has_turn else delivery.deferrals
+    wait_ms = deferral_ms(policy, step, max(not_before_ms - now_ms, 0), jitter)
     postponed = replace(
         delivery,
         not_before_ms=now_ms + wait_ms,

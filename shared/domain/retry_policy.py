@@ -170,12 +170,12 @@ def decide_retry(
     return Retry(now_ms + delay_ms + _jitter_ms(delay_ms, jitter))
 
 
-def deferral_ms(policy: DeferralPolicy, deferrals: int, asked_ms: int, jitter: float) -> int:
-    """How long to wait after `deferrals` earlier ones; the destination asks for `asked_ms` at least.
+def deferral_ms(policy: DeferralPolicy, step: int, asked_ms: int, jitter: float) -> int:
+    """How long to wait at this step of the ladder, from 0; the destination asks for `asked_ms` at least.
 
     What is asked for is cut at the longest wait of the ladder.
     """
-    step_ms = policy.ladder_ms[min(deferrals, len(policy.ladder_ms) - 1)]
+    step_ms = policy.ladder_ms[min(step, len(policy.ladder_ms) - 1)]
     delay_ms = max(step_ms, min(asked_ms, max(policy.ladder_ms)))
     return delay_ms + _jitter_ms(delay_ms, jitter)
 

@@ -80,7 +80,11 @@ class ScriptedDispatcher:
     async def run(self) -> None:
         pass
 
-    async def dispatch(self, delivery: Delivery) -> Dispatched:
+    @asynccontextmanager
+    async def dispatch(self, delivery: Delivery) -> AsyncIterator[Dispatched]:
+        yield await self._answer(delivery)
+
+    async def _answer(self, delivery: Delivery) -> Dispatched:
         calls = self.calls[delivery.request_id]
         calls.append((wall_clock_ms(), delivery))
         self.under_way += 1

@@ -12,6 +12,7 @@ from shared.kafka.producer import SupervisedProducer
 from shared.settings import KafkaSettings
 from shared.testing.receiver import Receiver
 from tests.integration.callback.support import SECRET, until
+from tests.integration.callback_http.support import dispatch
 from tests.unit.callback.support import delivery
 
 
@@ -46,9 +47,9 @@ async def test_a_delivery_in_the_queue_is_not_made_until_ownership_is_proven_ane
             first, second = (
                 replace(delivery(number), url=receiver.url("/hook", delay_ms=300)) for number in (1, 2)
             )
-            under_way = asyncio.create_task(dispatcher.dispatch(first))
+            under_way = asyncio.create_task(dispatch(dispatcher, first))
             await until(lambda: len(receiver.calls) == 1)
-            queued = asyncio.create_task(dispatcher.dispatch(second))
+            queued = asyncio.create_task(dispatch(dispatcher, second))
             await until(lambda: lease.asked == 2)
             lease.proven.clear()
             assert isinstance(await under_way, SuccessfulAttempt)

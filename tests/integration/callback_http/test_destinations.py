@@ -20,7 +20,7 @@ from shared.kafka.producer import SupervisedProducer
 from shared.kafka.records import OutgoingRecord
 from shared.kafka.topics import Topic
 from shared.testing.receiver import Receiver
-from tests.integration.callback_http.support import delivery
+from tests.integration.callback_http.support import delivery, dispatch
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.kafka
@@ -86,14 +86,14 @@ async def test_what_one_instance_is_told_all_know_now_and_after_a_restart(settin
         running(settings, producer) as other,
     ):
         gone = delivery(receiver.url(status=410))
-        await told.dispatch(gone)
-        assert isinstance(await told.dispatch(gone), Disabled)
+        await dispatch(told, gone)
+        assert isinstance(await dispatch(told, gone), Disabled)
         async with asyncio.timeout(20):
-            while not isinstance(await other.dispatch(gone), Disabled):  # noqa: ASYNC110 - sets no event
+            while not isinstance(await dispatch(other, gone), Disabled):  # noqa: ASYNC110 - sets no event
                 await asyncio.sleep(0.02)
         async with running(settings, producer) as later:
             assert later.ready
-            assert isinstance(await later.dispatch(gone), Disabled), "known before the first delivery"
+            assert isinstance(await dispatch(later, gone), Disabled), "known before the first delivery"
 
 
 async def test_the_last_record_of_a_destination_counts(settings: CallbackSettings) -> None:
@@ -186,9 +186,9 @@ async def test_enabled_again_callbacks_are_made(settings: CallbackSettings) -> N
         event = disabled_event(receiver.url())
         await append_change(producer, event, source="/t")
         async with asyncio.timeout(20):
-            while not isinstance(await dispatcher.dispatch(delivery(receiver.url())), Disabled):  # noqa: ASYNC110
+            while not isinstance(await dispatch(dispatcher, delivery(receiver.url())), Disabled):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         await append_change(producer, enable(event, reason="", by="ops", now_ms=2), source="/t")
         async with asyncio.timeout(20):
-            while not isinstance(await dispatcher.dispatch(delivery(receiver.url())), SuccessfulAttempt):  # noqa: ASYNC110
+            while not isinstance(await dispatch(dispatcher, delivery(receiver.url())), SuccessfulAttempt):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)

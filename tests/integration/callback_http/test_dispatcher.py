@@ -13,7 +13,7 @@ from services.callback.ports import DeferralReason, Deferred, Disabled, Dispatch
 from shared.domain.callbacks import FailedAttempt, SuccessfulAttempt
 from shared.domain.retry_policy import ErrorClass
 from shared.testing.receiver import Receiver
-from tests.integration.callback_http.support import Log, delivery, open_dispatcher, secret
+from tests.integration.callback_http.support import Log, delivery, dispatch, open_dispatcher, secret
 from tests.support.waiting import until
 
 
@@ -33,7 +33,7 @@ def error_of(dispatched: Dispatched) -> ErrorClass:
 
 async def fail(dispatcher: HttpDispatcher, url: str, times: int, *, source: str = "rest") -> None:
     for number in range(times):
-        assert isinstance(await dispatcher.dispatch(delivery(url, number, source=source)), FailedAttempt)
+        assert isinstance(await dispatch(dispatcher, delivery(url, number, source=source)), FailedAttempt)
 
 
 @pytest.mark.parametrize("known", ["current", "next"])
@@ -41,7 +41,7 @@ async def test_a_delivery_is_signed_with_every_secret_and_arrives_as_it_is(known
     both = ("current", "next")
     async with Receiver(secrets=[secret(known)]) as receiver, open_dispatcher(secrets=both) as sender:
         sent = delivery(receiver.url())
-        attempt = await sender.dispatch(sent)
+        attempt = await dispatch(sender, sent)
     assert isinstance(attempt, SuccessfulAttempt)
     assert (attempt.status, abs(attempt.at_ms - now_ms()) < 10_000) == (200, True)
     [call] = receiver.calls
@@ -54,7 +54,7 @@ async def test_a_delivery_is_signed_with_every_secret_and_arrives_as_it_is(known
 
 async def test_a_foreign_secret_does_not_verify() -> None:
     async with Receiver(secrets=[secret("foreign")]) as receiver, open_dispatcher() as sender:
-        await sender.dispatch(delivery(receiver.url()))
+        await dispatch(sender, delivery(receiver.url()))
     assert [call.signed for call in receiver.calls] == [False]
 
 
@@ -63,12 +63,12 @@ async def test_a_foreign_secret_does_not_verify() -> None:
 )
 async def test_what_is_no_callback_url_is_forbidden_and_not_called(url: str) -> None:
     async with open_dispatcher() as sender:
-        assert error_of(await sender.dispatch(delivery(url))) is ErrorClass.FORBIDDEN
+        assert error_of(await dispatch(sender, delivery(url))) is ErrorClass.FORBIDDEN
 
 
 async def test_a_port_outside_the_policy_is_forbidden() -> None:
     async with Receiver() as receiver, open_dispatcher(callback_ports="443,8443") as sender:
-        assert error_of(await sender.dispatch(delivery(receiver.url()))) is ErrorClass.FORBIDDEN
+        assert error_of(await dispatch(sender, delivery(receiver.url()))) is ErrorClass.FORBIDDEN
     assert not receiver.calls
 
 
@@ -78,7 +78,7 @@ async def test_an_origin_gets_so_many_calls_and_so_many_wait() -> None:
         open_dispatcher(callback_concurrency=4, callback_queue=6, callback_queue_wait_ms=10_000) as sender,
     ):
         url = receiver.url(delay_ms=100)
-        ends = await asyncio.gather(*(sender.dispatch(delivery(url, number)) for number in range(15)))
+        ends = await asyncio.gather(*(dispatch(sender, delivery(url, number)) for number in range(15)))
     assert receiver.most_open_calls == 4
     assert receiver.connections == 4
     assert sum(isinstance(end, SuccessfulAttempt) for end in ends) == 10
@@ -92,14 +92,14 @@ async def test_a_wait_in_the_queue_has_a_bound() -> None:
         Receiver() as receiver,
         open_dispatcher(callback_concurrency=1, callback_queue_wait_ms=100) as sender,
     ):
-        first = asyncio.create_task(sender.dispatch(delivery(receiver.url(delay_ms=1_000))))
+        first = asyncio.create_task(dispatch(sender, delivery(receiver.url(delay_ms=1_000))))
         await until(lambda: receiver.open_calls == 1)
         begun = time.monotonic()
-        away = put_off(await sender.dispatch(delivery(receiver.url())))
+        away = put_off(await dispatch(sender, delivery(receiver.url())))
         assert 0.09 < time.monotonic() - begun < 0.9
         assert away.reason is DeferralReason.QUEUE_FULL
         assert isinstance(await first, SuccessfulAttempt)
-        assert isinstance(await sender.dispatch(delivery(receiver.url())), SuccessfulAttempt)
+        assert isinstance(await dispatch(sender, delivery(receiver.url())), SuccessfulAttempt)
 
 
 async def test_calls_altogether_have_a_bound_and_origins_take_turns() -> None:
@@ -110,11 +110,11 @@ async def test_calls_altogether_have_a_bound_and_origins_take_turns() -> None:
         open_dispatcher(callback_total_concurrency=1, callback_queue_wait_ms=20_000) as sender,
     ):
         crowd = [
-            asyncio.create_task(sender.dispatch(delivery(busy.url(delay_ms=30), number)))
+            asyncio.create_task(dispatch(sender, delivery(busy.url(delay_ms=30), number)))
             for number in range(20)
         ]
         await until(lambda: len(busy.calls) == 1)
-        assert isinstance(await sender.dispatch(delivery(other.url())), SuccessfulAttempt)
+        assert isinstance(await dispatch(sender, delivery(other.url())), SuccessfulAttempt)
         assert len(busy.calls) <= 4
         await asyncio.gather(*crowd)
     assert busy.most_open_calls == 1
@@ -126,7 +126,7 @@ async def test_a_rate_is_kept_and_what_exceeds_it_is_put_off() -> None:
         open_dispatcher(callback_rate=20.0, callback_queue_wait_ms=250) as sender,
     ):
         ends = await asyncio.gather(
-            *(sender.dispatch(delivery(receiver.url(), number)) for number in range(8))
+            *(dispatch(sender, delivery(receiver.url(), number)) for number in range(8))
         )
     arrived = sorted(call.arrived_s for call in receiver.calls)
     assert len(arrived) <= 6
@@ -141,19 +141,19 @@ async def test_a_destination_that_fails_is_left_alone_and_probed_once() -> None:
     ):
         bad, good = receiver.url("/bad", status=500), receiver.url("/good")
         await fail(sender, bad, 3)
-        away = put_off(await sender.dispatch(delivery(bad)))
+        away = put_off(await dispatch(sender, delivery(bad)))
         assert away.reason is DeferralReason.BREAKER_OPEN
         assert away.not_before_ms >= now_ms() + 500
-        assert isinstance(await sender.dispatch(delivery(good)), SuccessfulAttempt), "another URL"
+        assert isinstance(await dispatch(sender, delivery(good)), SuccessfulAttempt), "another URL"
         foreign = delivery(bad, source="another")
-        assert error_of(await sender.dispatch(foreign)) is ErrorClass.HTTP_5XX, "another submitter"
+        assert error_of(await dispatch(sender, foreign)) is ErrorClass.HTTP_5XX, "another submitter"
         before = len(receiver.calls)
         probe: Dispatched = away
         while isinstance(probe, Deferred):
-            probe = await sender.dispatch(delivery(bad))
+            probe = await dispatch(sender, delivery(bad))
             await asyncio.sleep(0.02)
         assert error_of(probe) is ErrorClass.HTTP_5XX
-        assert isinstance(await sender.dispatch(delivery(bad)), Deferred), "open again"
+        assert isinstance(await dispatch(sender, delivery(bad)), Deferred), "open again"
         assert len(receiver.calls) == before + 1
 
 
@@ -163,7 +163,7 @@ async def test_an_origin_that_cannot_be_reached_is_left_alone_for_all_its_urls()
     async with open_dispatcher(breaker_failures=3) as sender:
         await fail(sender, url, 3)
         assert (
-            put_off(await sender.dispatch(delivery(other, source="x"))).reason is DeferralReason.BREAKER_OPEN
+            put_off(await dispatch(sender, delivery(other, source="x"))).reason is DeferralReason.BREAKER_OPEN
         )
 
 
@@ -175,7 +175,7 @@ async def test_those_who_wait_when_the_breaker_opens_are_not_sent() -> None:
         ) as sender,
     ):
         url = receiver.url(status=500, delay_ms=50)
-        ends = await asyncio.gather(*(sender.dispatch(delivery(url, number)) for number in range(10)))
+        ends = await asyncio.gather(*(dispatch(sender, delivery(url, number)) for number in range(10)))
     assert len(receiver.calls) == 1
     assert sum(isinstance(end, Deferred) for end in ends) == 9
 
@@ -183,9 +183,9 @@ async def test_those_who_wait_when_the_breaker_opens_are_not_sent() -> None:
 async def test_a_receiver_that_asks_for_time_gets_it_at_this_url() -> None:
     async with Receiver() as receiver, open_dispatcher() as sender:
         url = receiver.url("/busy", status=429, retry_after=30)
-        assert error_of(await sender.dispatch(delivery(url))) is ErrorClass.HTTP_429
-        away = put_off(await sender.dispatch(delivery(url)))
-        assert isinstance(await sender.dispatch(delivery(receiver.url("/idle"))), SuccessfulAttempt)
+        assert error_of(await dispatch(sender, delivery(url))) is ErrorClass.HTTP_429
+        away = put_off(await dispatch(sender, delivery(url)))
+        assert isinstance(await dispatch(sender, delivery(receiver.url("/idle"))), SuccessfulAttempt)
     assert away.not_before_ms > now_ms() + 20_000
     assert len(receiver.calls) == 2
 
@@ -199,17 +199,17 @@ async def test_a_cancelled_probe_lets_another_one_go() -> None:
         receiver.paths["/x"] = replace(receiver.behaviour, status=500)
         await fail(sender, url, 1)
         receiver.paths["/x"] = replace(receiver.behaviour, delay_ms=60_000)
-        probe = asyncio.create_task(sender.dispatch(delivery(url)))
+        probe = asyncio.create_task(dispatch(sender, delivery(url)))
         await until(lambda: len(receiver.calls) == 2 or probe.done())
         while probe.done():
-            probe = asyncio.create_task(sender.dispatch(delivery(url)))
+            probe = asyncio.create_task(dispatch(sender, delivery(url)))
             await asyncio.sleep(0.02)
-        assert isinstance(await sender.dispatch(delivery(url)), Deferred), "one probe at a time"
+        assert isinstance(await dispatch(sender, delivery(url)), Deferred), "one probe at a time"
         probe.cancel()
         with pytest.raises(asyncio.CancelledError):
             await probe
         receiver.paths["/x"] = receiver.behaviour
-        assert isinstance(await sender.dispatch(delivery(url)), SuccessfulAttempt)
+        assert isinstance(await dispatch(sender, delivery(url)), SuccessfulAttempt)
 
 
 @pytest.mark.parametrize(
@@ -219,11 +219,11 @@ async def test_a_receiver_that_wants_no_more_is_heeded_for_this_submitter_and_ur
     log = Log()
     async with Receiver() as receiver, open_dispatcher(log) as sender:
         url = f"{receiver.url()}?{query}"
-        assert not isinstance(await sender.dispatch(delivery(url)), Disabled)
-        disabled = await sender.dispatch(delivery(url))
+        assert not isinstance(await dispatch(sender, delivery(url)), Disabled)
+        disabled = await dispatch(sender, delivery(url))
         assert isinstance(disabled, Disabled)
         assert "receiver" in disabled.message
-        assert not isinstance(await sender.dispatch(delivery(url, source="another")), Disabled)
+        assert not isinstance(await dispatch(sender, delivery(url, source="another")), Disabled)
     assert len(receiver.calls) == 2
     assert json.loads(log.records[0].value or b"")["url"].endswith("/hook?…")
 
@@ -233,11 +233,11 @@ async def test_a_log_that_is_away_does_not_fail_the_delivery_nor_forget_the_wish
     log.away = True
     async with Receiver() as receiver, open_dispatcher(log) as sender:
         gone = delivery(receiver.url(status=410))
-        assert error_of(await sender.dispatch(gone)) is ErrorClass.HTTP_410
-        assert error_of(await sender.dispatch(gone)) is ErrorClass.HTTP_410
+        assert error_of(await dispatch(sender, gone)) is ErrorClass.HTTP_410
+        assert error_of(await dispatch(sender, gone)) is ErrorClass.HTTP_410
         log.away = False
-        assert error_of(await sender.dispatch(gone)) is ErrorClass.HTTP_410
-        assert isinstance(await sender.dispatch(gone), Disabled)
+        assert error_of(await dispatch(sender, gone)) is ErrorClass.HTTP_410
+        assert isinstance(await dispatch(sender, gone), Disabled)
     assert len(log.records) == 1
 
 
@@ -249,7 +249,7 @@ async def test_a_destination_that_hangs_leaves_another_one_s_pace_alone() -> Non
     ):
         alone = await _paces(sender, healthy, 200)
         stuck = [
-            asyncio.create_task(sender.dispatch(delivery(hanging.url(do="hang"), number)))
+            asyncio.create_task(dispatch(sender, delivery(hanging.url(do="hang"), number)))
             for number in range(500)
         ]
         await until(lambda: hanging.open_calls == 8)
@@ -267,6 +267,6 @@ async def _paces(sender: HttpDispatcher, receiver: Receiver, count: int) -> list
     durations = []
     for number in range(count):
         begun = time.perf_counter()
-        assert isinstance(await sender.dispatch(delivery(receiver.url(), number)), SuccessfulAttempt)
+        assert isinstance(await dispatch(sender, delivery(receiver.url(), number)), SuccessfulAttempt)
         durations.append((time.perf_counter() - begun) * 1000)
     return sorted(durations)

@@ -13,7 +13,7 @@ import pytest
 
 from shared.domain.callbacks import FailedAttempt, SuccessfulAttempt
 from shared.domain.types import JsonText
-from tests.integration.callback_http.support import delivery, open_dispatcher, secret
+from tests.integration.callback_http.support import delivery, dispatch, open_dispatcher, secret
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "receiver"
 BODY = JsonText('{"id":"x","type":"request.finished","status":"succeeded","operation":"primes","result":7}')
@@ -47,7 +47,7 @@ async def example(tmp_path: Path) -> AsyncIterator[str]:
 async def test_it_acts_on_every_message_once(tmp_path: Path) -> None:
     async with example(tmp_path) as url, open_dispatcher() as sender:
         sent = [replace(delivery(url, number), body=BODY) for number in (1, 2, 1, 1)]
-        ends = [await sender.dispatch(each) for each in sent]
+        ends = [await dispatch(sender, each) for each in sent]
     assert all(isinstance(end, SuccessfulAttempt) for end in ends)
     with closing(sqlite3.connect(tmp_path / "receiver.sqlite3")) as connection:
         done = [row[0] for row in connection.execute("SELECT webhook_id FROM done ORDER BY 1")]
@@ -61,6 +61,6 @@ async def test_it_takes_what_is_signed_and_fresh(
     tmp_path: Path, signed_with: str, age_s: int, status: int
 ) -> None:
     async with example(tmp_path) as url, open_dispatcher(secrets=(signed_with,), age_s=age_s) as sender:
-        end = await sender.dispatch(replace(delivery(url), body=BODY))
+        end = await dispatch(sender, replace(delivery(url), body=BODY))
     assert isinstance(end, SuccessfulAttempt | FailedAttempt)
     assert end.status == status

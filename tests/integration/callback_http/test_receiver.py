@@ -12,7 +12,7 @@ import pytest
 
 from shared.testing.receiver import Receiver
 from shared.testing.receiver_behaviour import Behaviour, BehaviourError, Deed, parse_behaviour
-from tests.integration.callback_http.support import delivery, open_dispatcher, secret
+from tests.integration.callback_http.support import delivery, dispatch, open_dispatcher, secret
 
 
 @asynccontextmanager
@@ -39,8 +39,8 @@ async def command(*arguments: str) -> AsyncIterator[tuple[asyncio.subprocess.Pro
 
 async def test_it_prints_a_line_for_each_call_and_ends_when_told() -> None:
     async with command("--secret", secret("current")) as (process, url), open_dispatcher() as sender:
-        await sender.dispatch(delivery(url))
-        await sender.dispatch(delivery(f"{url}?status=500"))
+        await dispatch(sender, delivery(url))
+        await dispatch(sender, delivery(f"{url}?status=500"))
         assert process.stdout is not None
         first, second = [(await process.stdout.readline()).decode() for _ in range(2)]
         process.send_signal(signal.SIGTERM)

@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 
 from shared.domain.callbacks import FailedAttempt, SuccessfulAttempt
 from shared.domain.retry_policy import ErrorClass
-from tests.integration.callback_http.support import delivery, open_dispatcher
+from tests.integration.callback_http.support import delivery, dispatch, open_dispatcher
 
 
 def certificate(folder: Path, *, address: str = "127.0.0.1", days: int = 1) -> tuple[Path, Path]:
@@ -72,7 +72,7 @@ async def test_a_trusted_certificate_is_called_over_a_kept_connection(tmp_path: 
     files = certificate(tmp_path)
     async with server(files) as (url, seen), open_dispatcher(callback_ca_file=files[0]) as sender:
         for number in range(5):
-            assert isinstance(await sender.dispatch(delivery(url, number)), SuccessfulAttempt)
+            assert isinstance(await dispatch(sender, delivery(url, number)), SuccessfulAttempt)
     assert len(seen) == 1
 
 
@@ -84,7 +84,7 @@ async def test_an_unknown_a_foreign_and_an_expired_certificate_are_not(tmp_path:
         files = certificate(folder, **wrong)  # type: ignore[arg-type]
         trusted = None if case == "unknown" else files[0]
         async with server(files) as (url, seen), open_dispatcher(callback_ca_file=trusted) as sender:
-            end = await sender.dispatch(delivery(url))
+            end = await dispatch(sender, delivery(url))
         assert isinstance(end, FailedAttempt), case
         assert end.error_class is ErrorClass.TLS, (case, end)
         assert "certificate" in end.message

@@ -75,3 +75,12 @@ async def test_any_number_of_origins_takes_bounded_room() -> None:
             with pytest.raises(SentAwayError):
                 async with lanes.turn("kept", LIMITS):
                     """A lane in use is never forgotten: its fourth call has to wait."""
+
+
+async def test_a_call_that_hangs_spreads_the_turns_of_others_before_it_ends() -> None:
+    lanes = Lanes(total=1)
+    limits = LaneLimits(concurrency=1, queue=0, wait_s=1)
+    async with lanes.turn("slow", limits):
+        await asyncio.sleep(0.3)
+        first_ms, second_ms = (lanes.come_back_ms("slow", limits, 10**15) for _ in range(2))
+    assert second_ms - first_ms >= 300

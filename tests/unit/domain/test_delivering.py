@@ -48,10 +48,16 @@ FAILURE = FailedAttempt(error_class=ErrorClass.HTTP_5XX, at_ms=100, duration_ms=
 
 
 def _defer(
-    delivery: Delivery, now_ms: int, *, not_before_ms: int = 0, jitter: float = 0.0
+    delivery: Delivery, now_ms: int, *, not_before_ms: int = 0, has_turn: bool = False, jitter: float = 0.0
 ) -> Defer | Abandon:
     return decide_deferral(
-        delivery, POLICY, "queue_full", now_ms=now_ms, not_before_ms=not_before_ms, jitter=jitter
+        delivery,
+        POLICY,
+        "breaker_open",
+        now_ms=now_ms,
+        not_before_ms=not_before_ms,
+        has_turn=has_turn,
+        jitter=jitter,
     )
 
 
@@ -64,6 +70,14 @@ def test_deferrals_wait_longer_and_longer_and_spend_no_attempt() -> None:
     assert (second.postponed.not_before_ms, second.postponed.deferrals) == (7_000, 2)
     assert second.postponed.deferred_since_ms == 10
     assert second.postponed.history == ()
+
+
+def test_who_has_a_turn_does_not_wait_longer_for_having_waited() -> None:
+    first = _defer(DELIVERY, 0, has_turn=True)
+    assert isinstance(first, Defer)
+    second = _defer(first.postponed, 2_000, not_before_ms=3_500, has_turn=True)
+    assert isinstance(second, Defer)
+    assert (second.postponed.not_before_ms, second.postponed.deferrals) == (3_500, 2)
 
 
 def test_a_destination_can_ask_for_a_longer_wait_within_the_ladder() -> None:
