@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -18,11 +18,14 @@ from shared.kafka.backoff import backoff_s
 from shared.kafka.consumer import PartitionConsumer
 from shared.kafka.due_heap import DueHeap
 from shared.kafka.producer import LogUnavailable, SupervisedProducer
-from shared.kafka.topics import RETRY_TIERS, Topic
+from shared.kafka.topics import RETRY_TIERS, TIER_DELAY_MS, Topic
 
 __all__ = ["CallbackService", "create_app"]
 
 log = structlog.get_logger()
+
+SHORTEST_TIER_MS: Final = min(TIER_DELAY_MS.values())
+"""It takes what is due sooner, too; the others only what is not due before their delay."""
 
 MakeDispatcher = Callable[[CallbackSettings, SupervisedProducer, Ownership], Dispatcher]
 
@@ -48,6 +51,7 @@ class CallbackService:
             group="callback",
             topics=(Topic.RESULTS, *RETRY_TIERS),
             handler=handler,
+            dozing=[tier for tier in RETRY_TIERS if TIER_DELAY_MS[tier] > SHORTEST_TIER_MS],
             window=settings.callback_window,
             window_bytes=settings.callback_window_bytes,
         )

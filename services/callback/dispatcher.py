@@ -128,7 +128,7 @@ class HttpDispatcher:
             yield dispatched
 
     async def _dispatch(self, delivery: Delivery, place: AsyncExitStack) -> Dispatched:
-        """What came of `delivery`; one that was attempted holds its place with its origin in `place`."""
+        """What came of `delivery`; one that was attempted stays in its lane until `place` is left."""
         problem = callback_url_problem(delivery.url)
         if problem is not None:
             return self._unsendable(f"the callback URL {problem}")
@@ -157,13 +157,14 @@ class HttpDispatcher:
             while True:
                 await self._ownership.prove_ownership()
                 async with AsyncExitStack() as turn:
-                    await turn.enter_async_context(self._lanes.turn(origin.name, origin.limits))
+                    answered = await turn.enter_async_context(self._lanes.turn(origin.name, origin.limits))
                     if not self._ownership.ownership_is_proven():
                         continue
                     permit = self._breakers.admit(origin.name, destination, self._now_ms())
                     if permit is None:
                         return self._put_off(origin, self._now_ms())
                     attempt = await self._attempt(delivery, origin, permit)
+                    answered()
                     await place.enter_async_context(turn.pop_all())
                     return attempt
         except SentAwayError as away:

@@ -52,7 +52,7 @@ class CallbackHttpSettings(KafkaSettings):
         default=8, ge=1, le=1_000, description="Most calls to one origin at a time, and its connections."
     )
     callback_queue: int = Field(
-        default=32, ge=0, le=10_000, description="Most deliveries that wait for a call to one origin."
+        default=256, ge=0, le=10_000, description="Most deliveries that wait for a call to one origin."
     )
     callback_queue_wait_ms: int = Field(
         default=1_000, ge=0, le=30_000, description="Longest such wait before a delivery is put off, in ms."

@@ -1,5 +1,8 @@
 """Whose turn it is: at most so many calls to an origin, so many waiting, so many calls altogether.
 
+A call that has been answered leaves its place to the next one. Until what came of it is recorded it counts
+all the same: when the log is slow, calls begin no faster than they are recorded.
+
 Where calls are scarce, origins that wait take turns, so that a long queue for one does not delay another. No
 wait is longer than its bound; whoever is sent away is told when to come back, at the pace of the origin.
 """
@@ -8,7 +11,7 @@ import asyncio
 import random
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -16,13 +19,16 @@ from typing import Final
 from services.callback import http_metrics
 from shared.domain.pacing import NO_TURNS, Turns, next_turn, reserve, took
 
-__all__ = ["LaneLimits", "Lanes", "SentAwayError"]
+__all__ = ["UNRECORDED_SHARE", "LaneLimits", "Lanes", "SentAwayError"]
 
 LANES_KEPT: Final = 10_000
 LANES_EXAMINED: Final = 2
 """At every new one: more are looked at than are added, so that those that are forgotten keep up."""
 
 SHORTEST_ABSENCE_MS: Final = 1_000
+UNRECORDED_SHARE: Final = 3
+"""For every call to an origin at a time, so many that are under way or unrecorded: the most that a death
+repeats. With less, a log that takes 50 ms would hold up an origin that takes 5."""
 
 
 class SentAwayError(Exception):
@@ -48,6 +54,7 @@ class LaneLimits:
 class _Lane:
     limits: LaneLimits
     running: int = 0
+    unrecorded: int = 0
     waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
     turns: Turns = NO_TURNS
     free_ms: float = 0.0
@@ -55,8 +62,17 @@ class _Lane:
     """When each call under way began, the oldest first."""
 
     @property
+    def has_room(self) -> bool:
+        most = self.limits.concurrency
+        return self.running < most and self.running + self.unrecorded < UNRECORDED_SHARE * most
+
+    @property
     def grantable(self) -> bool:
-        return bool(self.waiting) and self.running < self.limits.concurrency
+        return bool(self.waiting) and self.has_room
+
+    @property
+    def in_use(self) -> bool:
+        return bool(self.running or self.unrecorded or self.waiting)
 
     def pace(self) -> Turns:
         """Its turns as they come now: calls that hang tell of it before they end."""
@@ -65,9 +81,18 @@ class _Lane:
             return self.turns
         return replace(self.turns, call_ms=max(self.turns.call_ms, (time.monotonic() - oldest_s) * 1000))
 
+    @property
+    def is_full(self) -> bool:
+        """Whether another one would wait too long at the present pace, or too many wait already."""
+        waiting, most = len(self.waiting), self.limits.concurrency
+        if waiting < min(most, self.limits.queue):
+            return False
+        expected_s = waiting * self.pace().call_ms / most / 1000
+        return waiting >= self.limits.queue or expected_s >= self.limits.wait_s
+
     def idle(self, now_ms: float) -> bool:
         """Whether forgetting this lane changes nothing."""
-        return not self.running and not self.waiting and max(self.free_ms, self.turns.last_ms) <= now_ms
+        return not self.in_use and max(self.free_ms, self.turns.last_ms) <= now_ms
 
 
 class Lanes:
@@ -84,8 +109,10 @@ class Lanes:
         return len(self._lanes)
 
     @asynccontextmanager
-    async def turn(self, origin: str, limits: LaneLimits) -> AsyncIterator[None]:
-        """Leave for one call to `origin`, while entered.
+    async def turn(self, origin: str, limits: LaneLimits) -> AsyncIterator[Callable[[], None]]:
+        """Leave for one call to `origin`, while entered, and to record what came of it.
+
+        Yields what is to be called, once, when the call has been answered.
 
         Raises:
             SentAwayError: the queue is full, or the wait was too long.
@@ -93,15 +120,26 @@ class Lanes:
         lane = self._lane(origin, limits)
         await self._enter(origin, lane)
         call = object()
+        is_answered = False
+
+        def answered() -> None:
+            nonlocal is_answered
+            is_answered = True
+            lane.turns = took(lane.turns, (time.monotonic() - lane.begun_s.pop(call)) * 1000)
+            lane.unrecorded += 1
+            self._leave(origin, lane)
+
         try:
             await self._keep_rate(lane)
             lane.begun_s[call] = time.monotonic()
-            yield
+            yield answered
         finally:
-            begun_s = lane.begun_s.pop(call, None)
-            if begun_s is not None:
-                lane.turns = took(lane.turns, (time.monotonic() - begun_s) * 1000)
-            self._leave(origin, lane)
+            lane.begun_s.pop(call, None)
+            if is_answered:
+                lane.unrecorded -= 1
+                self._grant(origin, lane)
+            else:
+                self._leave(origin, lane)
 
     def come_back_ms(self, origin: str, limits: LaneLimits, earliest_ms: float) -> int:
         """When one that was sent away for another reason should come back, not before `earliest_ms`."""
@@ -116,10 +154,10 @@ class Lanes:
         return lane
 
     async def _enter(self, origin: str, lane: _Lane) -> None:
-        if self._running < self._total and lane.running < lane.limits.concurrency and not lane.waiting:
+        if self._running < self._total and lane.has_room and not lane.waiting:
             self._count(lane, 1)
             return
-        if len(lane.waiting) >= lane.limits.queue:
+        if lane.is_full:
             raise SentAwayError(self._send_away(lane, _now_ms() + SHORTEST_ABSENCE_MS))
         await self._wait(origin, lane)
 
@@ -188,7 +226,7 @@ class Lanes:
             if not self._lanes:
                 break
             origin, lane = next(iter(self._lanes.items()))
-            if lane.running or lane.waiting:
+            if lane.in_use:
                 self._lanes.move_to_end(origin)
             elif lane.idle(now_ms) or len(self._lanes) > LANES_KEPT:
                 del self._lanes[origin]

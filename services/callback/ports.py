@@ -85,6 +85,5 @@ class Dispatcher(Protocol):
 
         Entered with what came of it, within the total deadline of an attempt and the bounded wait in its
         destination's queue; raises only when it is cancelled. What came of it is to be recorded before the
-        exit: until then an attempt counts among the calls to its origin, so that a process that dies has
-        never more answers unrecorded than an origin has calls at a time.
+        exit: how many attempts of an origin are unrecorded is bounded, as a death repeats them.
         """

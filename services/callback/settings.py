@@ -31,8 +31,8 @@ class CallbackSettings(ServiceSettings, CallbackHttpSettings):
     deferral_schedule: str = Field(
         default="1s,1s,5s,5s,5s,30s,30s,30s,2m",
         description=(
-            "Waits of a delivery whose destination is left alone, the last one repeated; the first one is also "
-            "the shortest where a queue is full."
+            "Waits of a delivery whose destination is left alone, the last one repeated; where its queue is "
+            "full, the first one is the shortest."
         ),
     )
     deferral_limit_ms: int = Field(

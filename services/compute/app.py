@@ -29,8 +29,8 @@ __all__ = ["ComputeService", "create_app"]
 
 log = structlog.get_logger()
 
-ASYNC_LINGER_MS: Final = 5
-"""Async outcomes may share a request to the broker: a sixth more of them fits on the same cores."""
+BULK_LINGER_MS: Final = 5
+"""Outcomes of a backlog may share a request to the broker: a sixth more of them fits on the same cores."""
 
 
 def create_app(settings: ComputeSettings) -> Callable[[asyncio.Event], Awaitable[None]]:
@@ -72,12 +72,12 @@ class ComputeService:
         self._die = die
         self._pool = SlotPool(SlotPoolSettings(slots=settings.slot_count()))
         urgent, foreign = SupervisedProducer(settings), SupervisedProducer(settings)
-        other = SupervisedProducer(settings, linger_ms=ASYNC_LINGER_MS)
-        self._producers = (urgent, other, foreign)
+        bulk = SupervisedProducer(settings, linger_ms=BULK_LINGER_MS)
+        self._producers = (urgent, bulk, foreign)
         self._replies = Replies(settings, own=urgent, foreign=foreign)
         context = RunContext(
             pool=self._pool,
-            journal=Journal(urgent=urgent, other=other),
+            journal=Journal(urgent=urgent, bulk=bulk, crowded=lambda: self._pool.waiting > 0),
             instance=settings.instance,
             started_after_s=settings.started_after_ms / 1000,
         )

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import secrets
 import time
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -39,13 +40,18 @@ class Journal:
     """Writes events; what must not be lost is tried until it is acknowledged.
 
     Args:
-        urgent: for requests whose submitters wait. The client library has one request under way to a broker
-            at a time, so that what others write would hold theirs up.
-        other: for everything else.
+        urgent: for requests whose submitters wait, and for the others while there are few.
+        bulk: for the others while they queue: the client library has one request under way to a broker at a
+            time, so that what they write would hold up who waits.
+        crowded: whether they queue now.
     """
 
-    def __init__(self, *, urgent: SupervisedProducer, other: SupervisedProducer) -> None:
-        self._producers = {Mode.SYNC: urgent, Mode.ASYNC: other}
+    def __init__(
+        self, *, urgent: SupervisedProducer, bulk: SupervisedProducer, crowded: Callable[[], bool]
+    ) -> None:
+        self._urgent = urgent
+        self._bulk = bulk
+        self._crowded = crowded
         self._unwritten_bytes = 0
         self._has_room = asyncio.Event()
         self._has_room.set()
@@ -76,7 +82,7 @@ class Journal:
         """Announce a run that takes a while; only told, so it is not tried again."""
         encoded = encode(event, self._origin(traceparent))
         try:
-            await self._producers[event.mode].send(_record(Topic.RESULTS, encoded))
+            await self._producer(event.mode).send(_record(Topic.RESULTS, encoded))
         except LogError as error:
             metrics.STARTED_EVENTS_LOST.inc()
             log.warning("request.started_event_lost", request=event.request_id, error=str(error))
@@ -103,10 +109,13 @@ class Journal:
         encoded = encode(event, self._origin(traceparent))
         self._reserve(len(encoded.value))
         try:
-            await self._producers[mode].append(_record(topic, encoded))
+            await self._producer(mode).append(_record(topic, encoded))
         finally:
             self._reserve(-len(encoded.value))
         return encoded
+
+    def _producer(self, mode: Mode) -> SupervisedProducer:
+        return self._bulk if mode is Mode.ASYNC and self._crowded() else self._urgent
 
     def _reserve(self, size: int) -> None:
         self._unwritten_bytes += size

@@ -29,7 +29,7 @@ class SlotPoolSettings:
 
     Args:
         slots: how many tasks run at a time.
-        spares: processes started beyond them.
+        spares: processes started beyond them; a sync request that finds every slot taken runs in one.
         reserved: slots for sync requests while async ones wait too; by default half of them, one at least.
         wear: when a slot is replaced.
     """
@@ -83,12 +83,15 @@ class Turn:
 class SlotPool:
     """Hands slots to whoever is next and replaces those that are spent.
 
-    As many processes as slots and spares are kept alive; at most `slots` of them run a task at a time.
+    As many processes as slots and spares are kept alive. At most `slots` of them run a task at a time, but
+    where sync requests would wait for async ones.
     """
 
     def __init__(self, settings: SlotPoolSettings) -> None:
         self._settings = settings
-        self._queue: SlotQueue[Turn] = SlotQueue(settings.slots, settings.sync_share())
+        self._queue: SlotQueue[Turn] = SlotQueue(
+            settings.slots, settings.sync_share(), borrowed=settings.spares
+        )
         self._alive: set[Slot] = set()
         self._free: list[Slot] = []
         self._short = asyncio.Event()

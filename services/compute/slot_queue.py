@@ -1,7 +1,8 @@
 """Who gets the next free slot. Pure.
 
-Callers who wait come first, yet a flood of them leaves the others a share; and within a mode operations take
-turns, and none takes every slot while another waits.
+Callers who wait come first, yet a flood of them leaves the others a share. One who finds every slot taken
+need not wait for a task to end: a slot is borrowed, and paid back with the next that gets free. Within a mode
+operations take turns, and none takes every slot while another waits.
 """
 
 from collections import Counter, OrderedDict, deque
@@ -23,13 +24,15 @@ class SlotQueue(Generic[W]):
     Args:
         slots: how many run at a time.
         reserved: how many of them are for sync requests while async ones wait too.
+        borrowed: how many more may run so that a sync request has what is reserved at once.
     """
 
-    def __init__(self, slots: int, reserved: int) -> None:
+    def __init__(self, slots: int, reserved: int, borrowed: int = 0) -> None:
         if not 1 <= reserved <= slots:
             raise ValueError(f"of {slots} slots 1 to {slots} can be reserved, not {reserved}")
         self._slots = slots
         self._reserved = reserved
+        self._most = slots + borrowed
         self._by_mode: Counter[Mode] = Counter()
         self._by_operation: Counter[str] = Counter()
         self._waiting: dict[Mode, OrderedDict[str, deque[W]]] = {mode: OrderedDict() for mode in Mode}
@@ -49,14 +52,13 @@ class SlotQueue(Generic[W]):
 
     def take(self) -> W | None:
         """The waiter that gets a slot, running from now on; None when nobody waits or no slot is free."""
-        mode = self._next_mode() if self.running < self._slots else None
+        if self.running >= self._slots:
+            return self._start(Mode.SYNC) if self._may_borrow() else None
+        mode = self._next_mode()
         if mode is None:
             return None
-        operation = self._next_operation(mode)
-        self._by_mode[mode] += 1
-        self._by_operation[operation] += 1
         self._sync_in_a_row = self._sync_in_a_row + 1 if mode is Mode.SYNC else 0
-        return self._pop(mode, operation)
+        return self._start(mode)
 
     def release(self, mode: Mode, operation: str) -> None:
         """What was taken has ended."""
@@ -74,6 +76,16 @@ class SlotQueue(Generic[W]):
     def waiting(self) -> int:
         """How many wait for a slot."""
         return sum(len(queue) for operations in self._waiting.values() for queue in operations.values())
+
+    def _may_borrow(self) -> bool:
+        owed = self._by_mode[Mode.SYNC] < self._reserved
+        return owed and self.running < self._most and bool(self._waiting[Mode.SYNC])
+
+    def _start(self, mode: Mode) -> W:
+        operation = self._next_operation(mode)
+        self._by_mode[mode] += 1
+        self._by_operation[operation] += 1
+        return self._pop(mode, operation)
 
     def _next_mode(self) -> Mode | None:
         if not self._waiting[Mode.SYNC]:

@@ -18,7 +18,7 @@ class ProjectorSettings(ServiceSettings, DatabaseSettings):
         description="Bytes of records after which a transaction takes no more.",
     )
     batch_interval_ms: int = Field(
-        default=20,
+        default=100,
         ge=0,
         le=1_000,
         description="Least time from one transaction's start to the next, in ms, while they are not full.",

@@ -29,6 +29,7 @@ from shared.domain.retry_policy import (
     RetryPolicy,
     decide_retry,
     deferral_ms,
+    turn_ms,
 )
 from shared.domain.types import facts_of
 
@@ -157,16 +158,15 @@ def decide_deferral(
 ) -> Defer | Abandon:
     """What follows when `delivery` cannot be attempted now; trying before `not_before_ms` is pointless.
 
-    Where that is a turn, given out at the pace of the destination, waits do not grow from one to the next:
-    who is unlucky with a busy destination that is well would wait ever longer. One that has been deferred
+    `has_turn` says that this is a turn, given out at the pace of the destination. One that has been deferred
     for as long as the policy allows is given up.
     """
     since_ms = now_ms if delivery.deferred_since_ms is None else delivery.deferred_since_ms
     if now_ms - since_ms >= policy.limit_ms:
         message = f"could not be attempted for {(now_ms - since_ms) // 1000} s ({reason})"
         return _abandon_unattempted(delivery, GiveUpReason.UNAVAILABLE, message, now_ms)
-    step = 0 if has_turn else delivery.deferrals
-    wait_ms = deferral_ms(policy, step, max(not_before_ms - now_ms, 0), jitter)
+    wait = turn_ms if has_turn else deferral_ms
+    wait_ms = wait(policy, delivery.deferrals, max(not_before_ms - now_ms, 0), jitter)
     postponed = replace(
         delivery,
         not_before_ms=now_ms + wait_ms,

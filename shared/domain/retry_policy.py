@@ -24,6 +24,7 @@ __all__ = [
     "classify_status",
     "decide_retry",
     "deferral_ms",
+    "turn_ms",
 ]
 
 
@@ -76,6 +77,9 @@ is asked again soon while its backlog is short, and a long backlog costs little.
 
 JITTER_SHARE: Final = 0.1
 JITTER_CAP_MS: Final = 5_000
+TURN_STEPS: Final = 2
+"""By which a turn is cut: five seconds at first, with the default ladder."""
+
 
 _REQUEST_TIMEOUT: Final = 408
 _TOO_EARLY: Final = 425
@@ -125,6 +129,10 @@ class DeferralPolicy:
     ladder_ms: tuple[int, ...] = DEFAULT_DEFERRALS_MS
     limit_ms: int = 24 * 3_600_000
 
+    def step_ms(self, step: int) -> int:
+        """The wait at a step of the ladder, from 0."""
+        return self.ladder_ms[min(step, len(self.ladder_ms) - 1)]
+
     def worst_case_ms(self) -> int:
         """Longest time that one attempt can be put off."""
         longest_ms = max(self.ladder_ms)
@@ -170,13 +178,23 @@ def decide_retry(
     return Retry(now_ms + delay_ms + _jitter_ms(delay_ms, jitter))
 
 
-def deferral_ms(policy: DeferralPolicy, step: int, asked_ms: int, jitter: float) -> int:
-    """How long to wait at this step of the ladder, from 0; the destination asks for `asked_ms` at least.
+def deferral_ms(policy: DeferralPolicy, deferrals: int, asked_ms: int, jitter: float) -> int:
+    """How long to wait after `deferrals` earlier ones; the destination asks for `asked_ms` at least.
 
     What is asked for is cut at the longest wait of the ladder.
     """
-    step_ms = policy.ladder_ms[min(step, len(policy.ladder_ms) - 1)]
-    delay_ms = max(step_ms, min(asked_ms, max(policy.ladder_ms)))
+    delay_ms = max(policy.step_ms(deferrals), min(asked_ms, max(policy.ladder_ms)))
+    return delay_ms + _jitter_ms(delay_ms, jitter)
+
+
+def turn_ms(policy: DeferralPolicy, deferrals: int, turn_in_ms: int, jitter: float) -> int:
+    """How long to wait for a turn that was given out at the present pace of a destination.
+
+    Nobody waits longer for having waited: the destination is well, only busy. The farther off a turn is, the
+    less the pace of now says of it, so it is cut two steps ahead on the ladder: after a hiccup all come back
+    soon, and where it lasts, less and less often.
+    """
+    delay_ms = max(policy.step_ms(0), min(turn_in_ms, policy.step_ms(deferrals + TURN_STEPS)))
     return delay_ms + _jitter_ms(delay_ms, jitter)
 
 

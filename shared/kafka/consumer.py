@@ -9,7 +9,7 @@ takes its partitions again without a rebalance of the others.
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 import structlog
@@ -46,6 +46,7 @@ class PartitionConsumer:
         window: records of one partition in work at a time, for all topics or by topic.
         window_bytes: bytes of one partition in work or waiting for it, beyond which no more are fetched.
         probation: how to find and end records that kill the process; without it they are handled for ever.
+        dozing: topics whose records can wait a second to be fetched, as what they ask for is not due before.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class PartitionConsumer:
         window: int | Mapping[Topic, int] = 256,
         window_bytes: int = 32 * 1024 * 1024,
         probation: Probation | None = None,
+        dozing: Collection[Topic] = (),
     ) -> None:
         self._settings = settings
         self._handler = handler
@@ -69,6 +71,7 @@ class PartitionConsumer:
             },
             window_bytes=window_bytes,
             probation=probation,
+            dozing=frozenset(topic_name(settings, topic) for topic in dozing),
         )
         self._member: Member | None = None
         self._own_commits: dict[Partition, CommitPoint] = {}

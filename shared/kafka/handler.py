@@ -38,4 +38,5 @@ class MemberSpec:
     group: str
     windows: Mapping[str, int]
     window_bytes: int
+    dozing: frozenset[str]
     probation: Probation | None

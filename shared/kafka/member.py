@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError
 
 from shared.kafka import metrics
 from shared.kafka.committer import Committer
+from shared.kafka.dozing import Dozing
 from shared.kafka.group_client import GroupClient, LostOffsetError
 from shared.kafka.handler import MemberSpec, PartitionHandler
 from shared.kafka.lag import watch_lag
@@ -77,6 +78,7 @@ class Member:
         self._committer = Committer(
             self._client.commit, self.current_runs, session_s=settings.session_timeout_ms / 1000
         )
+        self._dozing = Dozing(spec.dozing, self.current_runs, self._steer)
         self._solo = self._new_solo(spec.probation) if spec.probation is not None else None
         self.assigned: frozenset[Partition] = frozenset()
 
@@ -140,7 +142,8 @@ class Member:
 
     async def _work(self) -> None:
         await self._client.start()
-        loops = [self._committer.run(), self._watch(), watch_lag(self._client, self.current_runs)]
+        lag = watch_lag(self._client, self.current_runs)
+        loops = [self._committer.run(), self._watch(), lag, self._dozing.run()]
         if self._solo is not None:
             loops.append(self._solo.run())
         self._loops = [self._tasks.create_task(each) for each in loops]
@@ -157,22 +160,26 @@ class Member:
                 run = self._runs.get(partition)
                 if run is not None and partition in self.assigned:
                     run.accept(records)
+                    self._dozing.rouse(partition)
                     self._steer(run)
             if not batches:
                 for run in self.current_runs():
                     run.advance(self._client.position(run.partition))
 
     def _steer(self, run: PartitionRun) -> None:
-        """Pause a partition whose window is full, resume one that is half empty."""
+        """Pause a partition that dozes or whose window is full, until that is half empty; resume others."""
         if run.partition not in self.assigned or run.partition in self._alarmed:
             return
-        if run.full and not run.paused:
-            self._client.pause(run.partition)
-            run.paused = True
+        if run.full and not run.blocked:
+            run.blocked = True
             metrics.PAUSES.labels(run.partition.topic).inc()
-        elif run.paused and run.has_room:
-            self._client.resume(run.partition)
-            run.paused = False
+        elif run.blocked and run.has_room:
+            run.blocked = False
+            self._dozing.rouse(run.partition)
+        pause = run.blocked or self._dozing.asleep(run.partition)
+        if pause != run.paused:
+            run.paused = pause
+            (self._client.pause if pause else self._client.resume)(run.partition)
 
     def _alarm(self, partitions: Iterable[Partition], reason: str) -> None:
         """Stop the partitions whose offset is lost, loudly: skipping would lose requests in silence."""

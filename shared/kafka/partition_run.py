@@ -61,6 +61,7 @@ class PartitionRun:
     def __init__(self, partition: Partition, owner: RunOwner, *, window: int, window_bytes: int) -> None:
         self.partition = partition
         self.paused = False
+        self.blocked = False
         self.committed: CommitPoint | None = None
         self.opening: asyncio.Task[None] | None = None
         self._owner = owner
@@ -145,6 +146,7 @@ class PartitionRun:
         """The partition stays here after all: its pause is gone with the assignment, its work goes on."""
         self._held = False
         self.paused = False
+        self.blocked = False
 
     def cancel(self) -> set[asyncio.Task[None]]:
         """Cancel all that goes on here, and return it; unfinished offsets stay uncommitted."""
@@ -240,7 +242,7 @@ class PartitionRun:
             self._owner.on_bug(error)
         if self._waiting:
             self.dispatch()
-        if self.paused and self.has_room:
+        if self.blocked and self.has_room:
             self._owner.on_room(self)
 
 

@@ -25,7 +25,7 @@ COMPUTE_ONLY: Final = [each for each in SERVICES if each.name == "compute"]
 OTHERS_S: Final = 5.0
 """Far above what others feel (`bench/kill_one.py` measures it), far below the session timeout."""
 
-MAY_BE_IN_FLIGHT: Final = 8
+MAY_BE_IN_FLIGHT: Final = 24
 """Calls to one origin at a time: what a receiver may have answered and the log does not say yet."""
 
 PLAN: Final = {"rest": 240, "kcat": 120, "confluent": 120}

@@ -9,6 +9,7 @@ from collections.abc import Awaitable
 
 import pytest
 
+from services.callback.lanes import UNRECORDED_SHARE
 from services.callback.ports import Dispatched
 from services.callback.settings import CallbackSettings
 from shared.domain.callbacks import CallbackDeadLettered, CallbackDelivered, Delivery
@@ -36,7 +37,7 @@ from tests.integration.callback.support import (
 )
 from tests.support.requests import facts, request_id
 
-MOST_IN_FLIGHT = 8
+MOST_IN_FLIGHT = 8 * UNRECORDED_SHARE
 """Calls to one origin that are under way or answered and not recorded yet."""
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]

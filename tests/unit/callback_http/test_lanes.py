@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from services.callback.lanes import LANES_KEPT, LaneLimits, Lanes, SentAwayError
+from services.callback.lanes import LANES_KEPT, UNRECORDED_SHARE, LaneLimits, Lanes, SentAwayError
 
 LIMITS = LaneLimits(concurrency=3, queue=5, wait_s=0.02)
 
@@ -16,19 +16,31 @@ async def test_no_limit_is_ever_passed_and_no_turn_lost(seed: int) -> None:
     chance = random.Random(seed)  # noqa: S311 - a test's choice
     lanes = Lanes(total=7)
     running: Counter[str] = Counter()
+    unrecorded: Counter[str] = Counter()
     most: Counter[str] = Counter()
     ends: Counter[str] = Counter()
 
+    async def called(origin: str) -> None:
+        try:
+            await asyncio.sleep(chance.choice((0, 0.001, 0.01)))
+        finally:
+            running[origin] -= 1
+
     async def call(origin: str) -> None:
         try:
-            async with lanes.turn(origin, LIMITS):
+            async with lanes.turn(origin, LIMITS) as answered:
+                unrecorded[origin] += 1
                 running[origin] += 1
                 most[origin] = max(most[origin], running[origin])
                 most["all"] = max(most["all"], running.total())
+                most["unrecorded"] = max(most["unrecorded"], unrecorded[origin])
                 try:
-                    await asyncio.sleep(chance.choice((0, 0.001, 0.01)))
+                    await called(origin)
+                    if chance.random() < 0.8:
+                        answered()
+                        await asyncio.sleep(chance.choice((0, 0.01, 0.05)))
                 finally:
-                    running[origin] -= 1
+                    unrecorded[origin] -= 1
                 ends["made"] += 1
         except SentAwayError:
             ends["sent away"] += 1
@@ -44,6 +56,7 @@ async def test_no_limit_is_ever_passed_and_no_turn_lost(seed: int) -> None:
 
     assert max(most[origin] for origin in "abcde") <= LIMITS.concurrency
     assert most["all"] <= 7
+    assert LIMITS.concurrency < most["unrecorded"] <= LIMITS.concurrency * UNRECORDED_SHARE
     assert ends["made"] > 0
     assert ends["sent away"] > 0
     async with asyncio.timeout(1):

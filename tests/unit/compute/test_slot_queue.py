@@ -22,7 +22,8 @@ class QueueMachine(RuleBasedStateMachine):
     def start(self, slots: int, data: st.DataObject) -> None:
         self.slots = slots
         self.reserved = data.draw(st.integers(1, slots))
-        self.queue: SlotQueue[Waiter] = SlotQueue(slots, self.reserved)
+        self.most = slots + data.draw(st.integers(0, 2))
+        self.queue: SlotQueue[Waiter] = SlotQueue(slots, self.reserved, self.most - slots)
         self.waiting: dict[tuple[Mode, str], deque[Waiter]] = {}
         self.running: list[Waiter] = []
         self.count = 0
@@ -48,19 +49,23 @@ class QueueMachine(RuleBasedStateMachine):
         sync_waits, async_waits = self._waits(Mode.SYNC), self._waits(Mode.ASYNC)
         others_wait = {key for key, queue in self.waiting.items() if queue}
         waiter = self.queue.take()
+        in_sync = sum(1 for each in self.running if each[1] is Mode.SYNC)
+        may_borrow = sync_waits and in_sync < self.reserved and len(self.running) < self.most
+        borrows = len(self.running) >= self.slots
         if waiter is None:
-            assert len(self.running) == self.slots or not (sync_waits or async_waits)
+            assert not may_borrow if borrows else not (sync_waits or async_waits)
             return
-        assert len(self.running) < self.slots
         _, mode, operation = waiter
+        assert not borrows or (may_borrow and mode is Mode.SYNC)
         assert self.waiting[mode, operation].popleft() == waiter
-        if sync_waits and async_waits:
+        if sync_waits and async_waits and not borrows:
             self._check_share(mode)
         if any(key[0] is mode and key[1] != operation for key in others_wait) and self.slots > 1:
             alternatives = {name for kept, name in others_wait if kept is mode}
             greedy = self._of(operation) >= self.slots - 1
             assert not greedy or all(self._of(name) >= self.slots - 1 for name in alternatives)
-        self.passed_over = self.passed_over + 1 if mode is Mode.SYNC and async_waits else 0
+        if not borrows:
+            self.passed_over = self.passed_over + 1 if mode is Mode.SYNC and async_waits else 0
         assert self.reserved < self.slots or self.passed_over <= SYNC_IN_A_ROW
         self.running.append(waiter)
 
@@ -74,7 +79,7 @@ class QueueMachine(RuleBasedStateMachine):
     @invariant()
     def counts_agree(self) -> None:
         if hasattr(self, "queue"):
-            assert self.queue.running == len(self.running) <= self.slots
+            assert self.queue.running == len(self.running) <= self.most
             assert self.queue.waiting == sum(len(queue) for queue in self.waiting.values())
 
     def _check_share(self, mode: Mode) -> None:
@@ -121,6 +126,20 @@ def test_a_sync_request_is_next_however_many_others_wait() -> None:
     queue.add(-1, Mode.SYNC, "a")
     queue.release(Mode.ASYNC, "a")
     assert queue.take() == -1
+
+
+def test_a_sync_request_does_not_wait_for_a_task_to_end_and_pays_back() -> None:
+    queue: SlotQueue[int] = SlotQueue(2, 1, borrowed=1)
+    for number in range(10):
+        queue.add(number, Mode.ASYNC, "a")
+    assert [queue.take(), queue.take(), queue.take()] == [0, 1, None]
+    queue.add(-1, Mode.SYNC, "a")
+    queue.add(-2, Mode.SYNC, "a")
+    assert [queue.take(), queue.take()] == [-1, None]
+    queue.release(Mode.ASYNC, "a")
+    assert queue.take() is None
+    queue.release(Mode.SYNC, "a")
+    assert [queue.take(), queue.take()] == [-2, None]
 
 
 @pytest.mark.parametrize(("slots", "reserved"), [(1, 0), (2, 3), (0, 0)])

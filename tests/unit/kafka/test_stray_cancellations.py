@@ -19,7 +19,7 @@ from shared.settings import KafkaSettings
 from tests.unit.kafka.test_committer import Owner
 
 PARTITION = Partition("t", 0)
-SPEC = MemberSpec(group="g", windows={"t": 10}, window_bytes=10, probation=None)
+SPEC = MemberSpec(group="g", windows={"t": 10}, window_bytes=10, probation=None, dozing=frozenset())
 
 
 class Group:
