@@ -3,6 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.consuma-installed
 ARGS ?=
+WORKERS ?= 4
 
 .DEFAULT_GOAL := help
 .PHONY: help setup up test check format bench doctor lock clean
@@ -19,8 +20,8 @@ $(STAMP): pyproject.toml constraints.txt infra/setup.sh
 up: $(STAMP) ## Run everything on this machine (ARGS="--port 8080 …")
 	@exec $(BIN)/consuma up $(ARGS)
 
-test: $(STAMP) ## Run the tests against a real broker and database (ARGS="-k name …")
-	@exec $(BIN)/pytest $(ARGS)
+test: $(STAMP) ## Run the tests against a real broker and database (ARGS="-k name …" WORKERS=…)
+	@exec $(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal $(ARGS)
 
 check: $(STAMP) ## Look at style, format, types and the borders between modules
 	$(BIN)/ruff check

@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,9 @@ from tests.conftest import drop_database
 from tests.integration.kafka.support import delete_topics
 
 __all__ = ["SECRET", "running_system", "system_log"]
+
+FEWER: Final = [replace(each, instances=min(each.instances, 2)) for each in SERVICES]
+"""As `consuma up` runs them, but for half of the compute processes: what is promised holds for any number."""
 
 SECRET: Final = "whsec_" + "c2VjcmV0IG9mIHRoZSBndWFyYW50ZWUgdGVzdHM="
 
@@ -34,7 +38,7 @@ async def running_system(
     mysql_server: URL,
     directory: Path,
     *,
-    services: Iterable[ServiceSpec] = SERVICES,
+    services: Iterable[ServiceSpec] = FEWER,
     environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[System]:
     """Every service as a process, on the session's broker and database."""

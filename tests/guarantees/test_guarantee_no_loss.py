@@ -12,6 +12,7 @@ from sqlalchemy.engine import URL
 
 from infra.local.services import SERVICES
 from infra.local.system import System
+from services.callback.lanes import UNRECORDED_SHARE
 from shared.testing.drill.drill import DrillPlan, run_drill
 from shared.testing.drill.probe import worst_delays
 from shared.testing.receiver import Receiver
@@ -25,8 +26,8 @@ COMPUTE_ONLY: Final = [each for each in SERVICES if each.name == "compute"]
 OTHERS_S: Final = 5.0
 """Far above what others feel (`bench/kill_one.py` measures it), far below the session timeout."""
 
-MAY_BE_IN_FLIGHT: Final = 24
-"""Calls to one origin at a time: what a receiver may have answered and the log does not say yet."""
+MAY_BE_IN_FLIGHT: Final = 8 * UNRECORDED_SHARE
+"""Calls to one origin that are under way or not recorded: what its receiver may have answered at a death."""
 
 PLAN: Final = {"rest": 240, "kcat": 120, "confluent": 120}
 
