@@ -61,12 +61,12 @@ class IngestSettings(ServiceSettings, DatabaseSettings):
         default=1_500, ge=100, description="Longest wait for the acknowledgement of a submission, in ms."
     )
 
-    query_timeout_ms: int = Field(default=1_800, ge=50, description="Deadline of a caller's query, in ms.")
+    query_timeout_ms: int = Field(default=1_500, ge=50, description="Deadline of a caller's query, in ms.")
     idempotency_lookup_ms: int = Field(
         default=300, ge=10, description="Deadline of looking a repeated submission up, in ms."
     )
     visibility_wait_ms: int = Field(
-        default=1_900, ge=0, description="Longest wait for the projection before an id is called unknown, ms."
+        default=1_600, ge=0, description="Longest wait for the projection before an id is called unknown, ms."
     )
     recent_submissions: int = Field(
         default=20_000, ge=0, description="Submissions with an Idempotency-Key that an instance remembers."
