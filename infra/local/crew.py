@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from infra.local.errors import LocalError
+from infra.local.errors import LocalError, first_error
 from infra.local.keeper import Keeper
 from infra.local.logfile import LogFile
 from infra.local.parts import Part
@@ -63,12 +63,11 @@ class Crew:
             LocalError: one dies again and again before it does, or the time is over.
         """
         try:
-            async with asyncio.timeout(timeout_s), asyncio.TaskGroup() as tasks:
-                for keeper in self._keepers.values():
-                    tasks.create_task(keeper.until_working())
-        except* LocalError as group:
-            raise group.exceptions[0] from None
-        except* TimeoutError:
+            with first_error():
+                async with asyncio.timeout(timeout_s), asyncio.TaskGroup() as tasks:
+                    for keeper in self._keepers.values():
+                        tasks.create_task(keeper.until_working())
+        except TimeoutError:
             late = [each for each in self._keepers.values() if not each.works]
             raise LocalError(
                 f"{', '.join(each.name for each in late)} did not become ready within {timeout_s:.0f} s; see "

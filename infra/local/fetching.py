@@ -14,7 +14,7 @@ from typing import Final
 import httpx
 
 from infra.local.artifacts import Artifact
-from infra.local.errors import LocalError
+from infra.local.errors import LocalError, first_error
 from infra.local.reporting import Reporter
 from shared.kafka.backoff import backoff_s
 
@@ -49,20 +49,21 @@ class Fetcher:
         """
         self._reporter.expect_bytes(sum(each.size for each in artifacts))
         try:
-            async with (
-                httpx.AsyncClient(timeout=TIMEOUT_S, follow_redirects=True) as client,
-                asyncio.TaskGroup() as tasks,
-            ):
-                for each in artifacts:
-                    tasks.create_task(self._have(client, each))
-        except* LocalError as group:
-            raise group.exceptions[0] from None
-        except* OSError as group:
-            first = group.exceptions[0]
+            with first_error():
+                await self._fetch_all(artifacts)
+        except OSError as error:
             raise LocalError(
-                f"the download could not be written to {self._directory} ({first}): make room or set "
+                f"the download could not be written to {self._directory} ({error}): make room or set "
                 "CONSUMA_CACHE_DIR to a directory with 1 GB free; what has arrived is kept"
-            ) from first
+            ) from error
+
+    async def _fetch_all(self, artifacts: Sequence[Artifact]) -> None:
+        async with (
+            httpx.AsyncClient(timeout=TIMEOUT_S, follow_redirects=True) as client,
+            asyncio.TaskGroup() as tasks,
+        ):
+            for each in artifacts:
+                tasks.create_task(self._have(client, each))
 
     async def _have(self, client: httpx.AsyncClient, artifact: Artifact) -> None:
         async with self._turns:

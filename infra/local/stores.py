@@ -12,7 +12,7 @@ from infra.local.broker import KafkaNode
 from infra.local.crew import Crew
 from infra.local.database import MariaNode
 from infra.local.distribution import Distribution
-from infra.local.errors import LocalError
+from infra.local.errors import LocalError, first_error
 from infra.local.parts import Part
 from infra.local.ports import free_port
 from infra.local.reporting import Reporter
@@ -48,12 +48,10 @@ class Stores:
         await distribution.ensure(
             self._settings, self._reporter, kafka=not self.log.kafka, mariadb=not self.mysql
         )
-        try:
+        with first_error():
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._start_log(crew, distribution))
                 tasks.create_task(self._start_database(crew, distribution))
-        except* LocalError as group:
-            raise group.exceptions[0] from None
 
     async def _start_log(self, crew: Crew, distribution: Distribution) -> None:
         if not self.log.kafka:

@@ -1,5 +1,6 @@
 """G5: an operation that misbehaves harms only itself, on the real system, with 20 neighbours in flight."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -24,7 +25,10 @@ from tests.unit.compute.support import HAZARDS_PATH
 pytestmark = [pytest.mark.kafka, pytest.mark.mysql, pytest.mark.slow, pytest.mark.timeout(300)]
 
 NEIGHBOURS: Final = 20
-BEHIND: Final = 200
+BEHIND: Final = int(os.environ.get("CONSUMA_TEST_BEHIND", "200"))
+HEAD_MS: Final = int(os.environ.get("CONSUMA_TEST_HEAD_MS", "12000"))
+"""What finishes behind a long request, and how long that is: 2000 and 30000 at full size."""
+
 LIMIT_S: Final = 0.5
 SOURCE: Final = "isolation-test"
 PATIENCE_S: Final = 90.0
@@ -79,7 +83,7 @@ async def test_a_request_that_kills_its_consumer_ends_failed_and_its_neighbours_
         running_system(log, mysql_server, tmp_path, services=SERVICES_USED, environment=hazards()),
     ):
         calls = ReceiverCalls(receiver)
-        head = nap("head", 12_000)
+        head = nap("head", HEAD_MS)
         behind = [nap(f"behind-{number}", 0) for number in range(BEHIND)]
         await append(log, calls.url, [head, *behind], partition=0)
         await all_called(calls, [each["id"] for each in behind])

@@ -1,7 +1,7 @@
 """One member of a group against a real broker."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
 import pytest
@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, OffsetAndMetadata, Topi
 
 from shared.kafka import topics_admin
 from shared.kafka.consumer import LeaveRecord, PartitionConsumer
+from shared.kafka.dozing import ASLEEP_S, AWAKE_S
 from shared.kafka.records import Partition, Record
 from shared.kafka.topics import Topic, topic_name
 from shared.settings import ServiceSettings
@@ -19,10 +20,15 @@ pytestmark = pytest.mark.kafka
 
 @asynccontextmanager
 async def consuming(
-    settings: ServiceSettings, handler: Recorder, *, window: int = 256, group: str = "callback"
+    settings: ServiceSettings,
+    handler: Recorder,
+    *,
+    window: int = 256,
+    group: str = "callback",
+    dozing: Collection[Topic] = (),
 ) -> AsyncIterator[PartitionConsumer]:
     consumer = PartitionConsumer(
-        settings, group=group, topics=[Topic.RESULTS], handler=handler, window=window
+        settings, group=group, topics=[Topic.RESULTS], handler=handler, window=window, dozing=dozing
     )
     running = asyncio.create_task(consumer.run())
     try:
@@ -290,3 +296,16 @@ async def test_an_error_in_the_service_s_own_code_ends_the_run(settings: Service
     with pytest.raises(RuntimeError, match="bug"):
         await running
     await stopping
+
+
+async def test_a_dozing_topic_is_read_whole_and_again_after_it_was_idle(settings: ServiceSettings) -> None:
+    """Through full windows, which pause it too, and while it sleeps."""
+    handler = Recorder()
+    async with consuming(settings, handler, window=10, dozing=[Topic.RESULTS]) as consumer:
+        await until(lambda: consumer.ready)
+        for batch in (1, 2, 3):
+            fed = await feed(settings, [b"x"] * 500, partition=batch)
+            await until(lambda: len(handler.handled) == 500 * batch)  # noqa: B023 - awaited right here
+            assert {at for at in handler.handled if at[0] == batch} == set(fed)
+            await asyncio.sleep(2 * (ASLEEP_S + AWAKE_S))  # so that it is found idle
+    assert len(handler.handled) == 1_500
