@@ -1,23 +1,34 @@
-"""A whole system of one's own."""
+"""A whole system of one's own, requests for it, and what came of them."""
 
 import secrets
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import orjson
+from aiokafka import AIOKafkaProducer
 from pydantic import SecretStr
 from sqlalchemy.engine import URL
 
 from infra.local.services import SERVICES, ServiceSpec
 from infra.local.settings import LocalSettings
 from infra.local.system import System
+from shared.domain.identity import id_of_reference
+from shared.events.codec import Event, decode
+from shared.kafka.reader import read_tail
+from shared.kafka.records import Partition
+from shared.kafka.topics import Topic, topic_name
 from shared.settings import KafkaSettings
+from shared.testing.receiver_calls import ReceiverCalls
 from tests.conftest import drop_database
 from tests.integration.kafka.support import delete_topics
+from tests.support.waiting import until
 
-__all__ = ["SECRET", "running_system", "system_log"]
+__all__ = ["PATIENCE_S", "SECRET", "all_called", "append", "dead_letters", "running_system", "system_log"]
+
+PATIENCE_S: Final = 90.0
 
 FEWER: Final = [replace(each, instances=min(each.instances, 2)) for each in SERVICES]
 """As `consuma up` runs them, but for half of the compute processes: what is promised holds for any number."""
@@ -52,3 +63,41 @@ async def running_system(
     finally:
         await delete_topics(log)
         drop_database(mysql_server, name)
+
+
+async def append(
+    log: KafkaSettings,
+    requests: Sequence[Mapping[str, Any]],
+    *,
+    source: str,
+    url: str,
+    partition: int | None = None,
+) -> None:
+    """Requests of `source` in this order, to be called back at `url`; into one partition if it is given."""
+    topic = topic_name(log, Topic.REQUESTS)
+    producer = AIOKafkaProducer(bootstrap_servers=log.kafka, acks="all", linger_ms=5)
+    await producer.start()
+    try:
+        for each in requests:
+            value = orjson.dumps({**each, "source": source, "callback_url": url})
+            await producer.send(topic, value, partition=partition)
+        await producer.flush()
+    finally:
+        await producer.stop()
+
+
+async def all_called(calls: ReceiverCalls, source: str, references: Sequence[str]) -> list[dict[str, Any]]:
+    """The first callback of each of these requests, once all of them have come."""
+    ids = [id_of_reference(source, each) for each in references]
+    await until(lambda: calls.calls().keys() >= set(ids), PATIENCE_S)
+    return [orjson.loads(calls.calls()[each][0].body) for each in ids]
+
+
+async def dead_letters(log: KafkaSettings, topic: Topic) -> list[Event]:
+    """What lies in a dead-letter queue."""
+    name = topic_name(log, topic)
+    return [
+        decode(record.headers, record.value)[1]
+        for number in range(log.partitions)
+        async for record in read_tail(log, Partition(name, number), last=100)
+    ]

@@ -2,19 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-import orjson
 import pytest
-from aiokafka import AIOKafkaProducer
 from sqlalchemy.engine import URL
 
 from shared.domain.identity import id_of_reference
-from shared.kafka.topics import Topic, topic_name
-from shared.settings import KafkaSettings
 from shared.testing.receiver import Receiver
 from shared.testing.receiver_calls import ReceiverCalls
-from tests.guarantees.support import SECRET, running_system, system_log
+from tests.guarantees.support import PATIENCE_S, SECRET, append, running_system, system_log
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.mysql, pytest.mark.slow, pytest.mark.timeout(180)]
@@ -23,8 +19,6 @@ SOURCE: Final = "delivery-test"
 FINISHED_BEHIND: Final = 300
 LONG_ROUNDS: Final = 15_000_000
 """Several seconds of hashing: long enough for everything behind it to be called back."""
-
-PATIENCE_S: Final = 90.0
 
 
 async def test_work_finished_behind_a_long_request_is_not_called_back_again_after_a_kill(
@@ -37,15 +31,20 @@ async def test_work_finished_behind_a_long_request_is_not_called_back_again_afte
     ):
         calls = ReceiverCalls(receiver)
         behind = [f"behind-{number}" for number in range(FINISHED_BEHIND)]
-        await append(log, ["head"], calls.url, rounds=LONG_ROUNDS)
-        await append(log, behind, calls.url)
+        await append(
+            log,
+            [hashing("head", LONG_ROUNDS), *map(hashing, behind)],
+            source=SOURCE,
+            url=calls.url,
+            partition=0,
+        )
         await until(lambda: called(calls, behind), PATIENCE_S)
         assert not called(calls, ["head"]), "the head is too short for this test"
         for instance in [each for each in system.services if each.startswith("compute")]:
             system.kill(instance)
         await system.wait_ready()
         await until(lambda: called(calls, ["head"]), PATIENCE_S)
-        await append(log, ["last"], calls.url)
+        await append(log, [hashing("last")], source=SOURCE, url=calls.url, partition=0)
         await until(lambda: called(calls, ["last"]), PATIENCE_S)
     assert repeated(calls) == {}
 
@@ -60,15 +59,21 @@ async def test_a_request_that_is_submitted_again_is_not_called_back_again(
     ):
         calls = ReceiverCalls(receiver)
         references = [f"again-{number}" for number in range(50)]
-        await append(log, references, calls.url)
-        await append(log, references, calls.url, partition=1)
+        await append(log, [hashing(each) for each in references], source=SOURCE, url=calls.url, partition=0)
+        await append(log, [hashing(each) for each in references], source=SOURCE, url=calls.url, partition=1)
         await until(lambda: called(calls, references), PATIENCE_S)
         for instance in [each for each in system.services if each.startswith(("compute", "callback"))]:
             system.kill(instance)
         await system.wait_ready()
-        await append(log, [*references, "last"], calls.url)
+        await append(
+            log, [hashing(each) for each in [*references, "last"]], source=SOURCE, url=calls.url, partition=0
+        )
         await until(lambda: called(calls, ["last"]), PATIENCE_S)
     assert repeated(calls) == {}
+
+
+def hashing(reference: str, rounds: int = 1) -> dict[str, Any]:
+    return {"operation": "hash_chain", "input": {"seed": reference, "rounds": rounds}, "id": reference}
 
 
 def called(calls: ReceiverCalls, references: Sequence[str]) -> bool:
@@ -77,24 +82,3 @@ def called(calls: ReceiverCalls, references: Sequence[str]) -> bool:
 
 def repeated(calls: ReceiverCalls) -> dict[str, int]:
     return {webhook_id: len(made) for webhook_id, made in calls.calls().items() if len(made) > 1}
-
-
-async def append(
-    log: KafkaSettings, references: Sequence[str], url: str, *, rounds: int = 1, partition: int = 0
-) -> None:
-    """Requests of these references, in this order, into one partition."""
-    producer = AIOKafkaProducer(bootstrap_servers=log.kafka, acks="all")
-    await producer.start()
-    try:
-        for reference in references:
-            value = {
-                "operation": "hash_chain",
-                "input": {"seed": reference, "rounds": rounds},
-                "source": SOURCE,
-                "id": reference,
-                "callback_url": url,
-            }
-            topic = topic_name(log, Topic.REQUESTS)
-            await producer.send_and_wait(topic, orjson.dumps(value), partition=partition)
-    finally:
-        await producer.stop()

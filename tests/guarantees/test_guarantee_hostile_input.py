@@ -6,10 +6,10 @@ test's own: tests/integration/callback_http/test_safety.py has it.
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import httpx
 import pytest
@@ -17,15 +17,12 @@ from confluent_kafka import KafkaError
 from sqlalchemy.engine import URL
 
 from shared.domain.callbacks import DeliveryDeadLettered
-from shared.domain.identity import id_of_reference
-from shared.events.codec import decode
-from shared.kafka.reader import read_tail
-from shared.kafka.records import Partition
-from shared.kafka.topics import Topic, topic_name
+from shared.events.codec import Event
+from shared.kafka.topics import Topic
 from shared.settings import KafkaSettings
 from shared.testing.receiver import Receiver
 from shared.testing.receiver_calls import ReceiverCalls
-from tests.guarantees.support import SECRET, running_system, system_log
+from tests.guarantees.support import PATIENCE_S, SECRET, all_called, dead_letters, running_system, system_log
 from tests.integration.producers.support import HASH, Outcomes, Sender, envelope
 from tests.support.waiting import until
 
@@ -34,7 +31,6 @@ pytestmark = [pytest.mark.kafka, pytest.mark.mysql, pytest.mark.slow, pytest.mar
 ASYNC: Final = "/v1/requests/async"
 JSON: Final = {"Content-Type": "application/json"}
 SOURCE: Final = "hostile-test"
-PATIENCE_S: Final = 60.0
 HIDDEN: Final = "hunter2"
 BODY_LIMIT: Final = 1024 * 1024
 BOMB_BYTES: Final = 100_000_000
@@ -184,7 +180,8 @@ async def no_record_stops_its_partition(log: KafkaSettings, outcomes: Outcomes, 
     sender.send(json.loads(body(id="last", source=SOURCE, callback_url=calls.url)), partition=0)
     await sender.flush()
     goods = [*(f"good-{number}" for number in range(len(OVER_KAFKA))), "last"]
-    await all_called(calls, goods)
+    told = await all_called(calls, SOURCE, goods)
+    assert [each["status"] for each in told] == ["succeeded"] * len(goods)
     reasons = sorted(case.reason for case in OVER_KAFKA if case.reason)
     await until(lambda: len(outcomes.letters) >= len(reasons), PATIENCE_S)
     assert sorted(letter.reason for letter in outcomes.letters) == reasons
@@ -202,12 +199,12 @@ async def nothing_forbidden_is_called(
             ASYNC, content=body(callback_url=url, client_reference=str(number)), headers=JSON
         )
         assert answer.status_code == 202, (url, answer.text)
-    letters: list[DeliveryDeadLettered] = []
+    letters: list[Event] = []
     async with asyncio.timeout(PATIENCE_S):
         while len(letters) < len(FORBIDDEN) + 1:
-            letters = await dead_letters(log)
-    assert {letter.reason for letter in letters} == {"forbidden", "terminal"}
-    assert sum(letter.reason == "forbidden" for letter in letters) == len(FORBIDDEN)
+            letters = await dead_letters(log, Topic.CALLBACKS_DLQ)
+    reasons = Counter(letter.reason for letter in letters if isinstance(letter, DeliveryDeadLettered))
+    assert reasons == {"forbidden": len(FORBIDDEN), "terminal": 1}
     moved = [call for call in receiver.calls if call.path == "/moved"]
     assert len(moved) == 1, "a redirect is neither followed nor tried again"
 
@@ -216,22 +213,3 @@ def no_log_tells_a_secret(directory: Path) -> None:
     logs = [path.read_text("utf-8", "replace") for path in directory.rglob("*.log")]
     assert any("callback" in text for text in logs), "the services write logs"
     assert not [text for text in logs if HIDDEN in text or SECRET.removeprefix("whsec_") in text]
-
-
-async def all_called(calls: ReceiverCalls, references: Sequence[str]) -> None:
-    """Every one of these requests has succeeded and told so."""
-    ids = [id_of_reference(SOURCE, each) for each in references]
-    await until(lambda: calls.calls().keys() >= set(ids), PATIENCE_S)
-    told: list[dict[str, Any]] = [json.loads(calls.calls()[each][0].body) for each in ids]
-    assert [each["status"] for each in told] == ["succeeded"] * len(ids)
-
-
-async def dead_letters(log: KafkaSettings) -> list[DeliveryDeadLettered]:
-    """What lies in the dead-letter queue of callbacks."""
-    topic = topic_name(log, Topic.CALLBACKS_DLQ)
-    return [
-        letter
-        for number in range(log.partitions)
-        async for record in read_tail(log, Partition(topic, number), last=100)
-        if isinstance(letter := decode(record.headers, record.value)[1], DeliveryDeadLettered)
-    ]

@@ -1,25 +1,19 @@
 """G5: an operation that misbehaves harms only itself, on the real system, with 20 neighbours in flight."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import orjson
 import pytest
-from aiokafka import AIOKafkaProducer
 from sqlalchemy.engine import URL
 
 from infra.local.services import SERVICES, ServiceSpec
-from shared.domain.identity import id_of_reference
-from shared.kafka.reader import read_tail
-from shared.kafka.records import Partition
-from shared.kafka.topics import Topic, topic_name
-from shared.settings import KafkaSettings
+from shared.domain.requests import RequestDeadLettered
+from shared.kafka.topics import Topic
 from shared.testing.receiver import Receiver
 from shared.testing.receiver_calls import ReceiverCalls
-from tests.guarantees.support import SECRET, running_system, system_log
-from tests.support.waiting import until
+from tests.guarantees.support import SECRET, all_called, append, dead_letters, running_system, system_log
 from tests.unit.compute.support import HAZARDS_PATH
 
 pytestmark = [pytest.mark.kafka, pytest.mark.mysql, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -31,7 +25,6 @@ HEAD_MS: Final = int(os.environ.get("CONSUMA_TEST_HEAD_MS", "12000"))
 
 LIMIT_S: Final = 0.5
 SOURCE: Final = "isolation-test"
-PATIENCE_S: Final = 90.0
 SERVICES_USED: Final = [
     # More slots than neighbours, so that all of them are in flight with the hazard.
     ServiceSpec(name="compute", instances=4, environment={"CONSUMA_SLOTS": "6"}),
@@ -67,8 +60,10 @@ async def test_each_hazard_harms_only_itself(kafka_address: str, mysql_server: U
         for kind in (*HAZARDS, *HARMLESS):
             naps = [nap(f"{kind}-{number}", 300) for number in range(NEIGHBOURS)]
             timeout = {"timeout": LIMIT_S} if kind in HAZARDS and HAZARDS[kind][0] == "timeout" else {}
-            await append(log, calls.url, [*naps[:10], hazard(kind, tmp_path, **timeout), *naps[10:]])
-            outcomes = await all_called(calls, [f"the-{kind}", *(each["id"] for each in naps)])
+            await append(
+                log, [*naps[:10], hazard(kind, tmp_path, **timeout), *naps[10:]], source=SOURCE, url=calls.url
+            )
+            outcomes = await all_called(calls, SOURCE, [f"the-{kind}", *(each["id"] for each in naps)])
             assert [each["status"] for each in outcomes[1:]] == ["succeeded"] * NEIGHBOURS, kind
             told(kind, outcomes[0])
         assert all(len(made) == 1 for made in calls.calls().values())
@@ -85,17 +80,17 @@ async def test_a_request_that_kills_its_consumer_ends_failed_and_its_neighbours_
         calls = ReceiverCalls(receiver)
         head = nap("head", HEAD_MS)
         behind = [nap(f"behind-{number}", 0) for number in range(BEHIND)]
-        await append(log, calls.url, [head, *behind], partition=0)
-        await all_called(calls, [each["id"] for each in behind])
-        await append(log, calls.url, [hazard("kill_the_consumer", tmp_path)], partition=0)
+        await append(log, [head, *behind], source=SOURCE, url=calls.url, partition=0)
+        await all_called(calls, SOURCE, [each["id"] for each in behind])
+        await append(log, [hazard("kill_the_consumer", tmp_path)], source=SOURCE, url=calls.url, partition=0)
         neighbours = [nap(f"neighbour-{number}", 200) for number in range(NEIGHBOURS)]
-        await append(log, calls.url, neighbours, partition=0)
-        await all_called(calls, ["head", *(each["id"] for each in neighbours)])
-        (poison,) = await all_called(calls, ["the-kill_the_consumer"])
+        await append(log, neighbours, source=SOURCE, url=calls.url, partition=0)
+        await all_called(calls, SOURCE, ["head", *(each["id"] for each in neighbours)])
+        (poison,) = await all_called(calls, SOURCE, ["the-kill_the_consumer"])
         assert poison["status"] == "failed"
         assert poison["error"]["code"] == "poison"
-        letters = await dead_letters(log)
-        assert [each["reason"] for each in letters] == ["poison"]
+        letters = await dead_letters(log, Topic.REQUESTS_DLQ)
+        assert [each.reason for each in letters if isinstance(each, RequestDeadLettered)] == ["poison"]
         assert all(len(made) == 1 for made in calls.calls().values())
 
 
@@ -121,37 +116,3 @@ def told(kind: str, outcome: Mapping[str, Any]) -> None:
     assert outcome["status"] == "failed", (kind, outcome)
     assert outcome["error"]["code"] == code, outcome
     assert details.items() <= outcome["error"].items(), outcome
-
-
-async def append(
-    log: KafkaSettings, url: str, requests: Sequence[Mapping[str, Any]], partition: int | None = None
-) -> None:
-    """Requests in this order, into one partition if it is given."""
-    topic = topic_name(log, Topic.REQUESTS)
-    producer = AIOKafkaProducer(bootstrap_servers=log.kafka, acks="all", linger_ms=5)
-    await producer.start()
-    try:
-        for each in requests:
-            await producer.send(
-                topic, orjson.dumps({**each, "source": SOURCE, "callback_url": url}), partition=partition
-            )
-        await producer.flush()
-    finally:
-        await producer.stop()
-
-
-async def all_called(calls: ReceiverCalls, references: Sequence[str]) -> list[dict[str, Any]]:
-    """The callbacks of these requests, once all of them have come."""
-    ids = [id_of_reference(SOURCE, each) for each in references]
-    await until(lambda: calls.calls().keys() >= set(ids), PATIENCE_S)
-    return [orjson.loads(calls.calls()[each][0].body) for each in ids]
-
-
-async def dead_letters(log: KafkaSettings) -> list[dict[str, Any]]:
-    """What lies in the dead-letter queue of requests."""
-    topic = topic_name(log, Topic.REQUESTS_DLQ)
-    return [
-        orjson.loads(record.value or b"{}")
-        for number in range(log.partitions)
-        async for record in read_tail(log, Partition(topic, number), last=100)
-    ]
