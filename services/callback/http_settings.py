@@ -55,7 +55,7 @@ class CallbackHttpSettings(KafkaSettings):
         default=256, ge=0, le=10_000, description="Most deliveries that wait for a call to one origin."
     )
     callback_queue_wait_ms: int = Field(
-        default=1_000, ge=0, le=30_000, description="Longest such wait before a delivery is put off, in ms."
+        default=5_000, ge=0, le=30_000, description="Longest such wait before a delivery is put off, in ms."
     )
     callback_total_concurrency: int = Field(
         default=256, ge=1, le=10_000, description="Most calls at a time, all origins together."

@@ -154,6 +154,12 @@ class GroupClient:
         state = assignment and assignment.state_value(TopicPartition(*partition))
         return state.position if state and state.has_valid_position else 0
 
+    def answered_s(self, partition: Partition) -> float:
+        """When the broker last answered a fetch of `partition`, in seconds since the epoch; 0 for never."""
+        assignment = self._client._subscription.subscription.assignment
+        state = assignment and assignment.state_value(TopicPartition(*partition))
+        return (state.timestamp or 0) / 1000 if state else 0.0
+
     def pause(self, partition: Partition) -> None:
         """Fetch no more of `partition`, until it is resumed or assigned anew."""
         with contextlib.suppress(IllegalStateError):  # no longer assigned: nothing to pause

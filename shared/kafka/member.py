@@ -78,7 +78,7 @@ class Member:
         self._committer = Committer(
             self._client.commit, self.current_runs, session_s=settings.session_timeout_ms / 1000
         )
-        self._dozing = Dozing(spec.dozing, self.current_runs, self._steer)
+        self._dozing = Dozing(spec.dozing, self.current_runs, self._steer, self._client.answered_s)
         self._solo = self._new_solo(spec.probation) if spec.probation is not None else None
         self.assigned: frozenset[Partition] = frozenset()
 
