@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml constraints.txt infra/setup.sh
 	@sh infra/setup.sh $(VENV)
 	@touch $@
 
-up: $(STAMP) ## Run everything on this machine (ARGS="--port 8080 …")
+up: $(STAMP) ## Run everything on this machine (ARGS="--port 8100 …")
 	@exec $(BIN)/consuma up $(ARGS)
 
 test: $(STAMP) ## Run the tests against a real broker and database (ARGS="-k name …" WORKERS=…)

@@ -32,11 +32,18 @@ def run_service(settings: ServiceSettings, main: ServiceMain) -> int:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(main))
-    except Exception:
-        log.exception("service.failed", instance=settings.instance)
+    except Exception as error:
+        log.exception("service.failed", error=_words(error), instance=settings.instance)
         return 1
     log.info("service.stopped")
     return 0
+
+
+def _words(error: BaseException) -> str:
+    """What a person has to know first; of a group, what its first error says."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}"
 
 
 def calm_collector() -> None:

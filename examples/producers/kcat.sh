@@ -1,6 +1,6 @@
 #!/bin/sh
 # Submits a request with kcat and prints the reply: request-reply over Kafka alone.
-# The reply topic has to exist, and its name has to begin with <prefix>replies.
+# The reply topic has to exist, and its name has to begin with <prefix>replies.: consuma topics replies kcat
 set -eu
 
 kafka=${CONSUMA_KAFKA:-127.0.0.1:9092}
@@ -9,7 +9,7 @@ reply_topic=${REPLY_TOPIC:-${prefix}replies.kcat}
 correlation_id=kcat-$$-$(date +%s)
 
 if ! kcat -L -b "$kafka" -t "$reply_topic" | grep -q ' with [1-9][0-9]* partition'; then
-  echo "there is no topic $reply_topic: create it, or name another in REPLY_TOPIC" >&2
+  echo "there is no topic $reply_topic: create it (consuma topics replies kcat), or name another in REPLY_TOPIC" >&2
   exit 1
 fi
 

@@ -1,7 +1,8 @@
 """What the commands that call the HTTP API share: the calls, errors in words, and exit codes.
 
 Data goes to standard output, everything else to standard error. Exit codes: 0 done; 1 the API does not answer
-or cannot do it now; 2 it refuses what was asked; 3 it was done, and the request failed; 130 interrupted.
+or cannot do it now; 2 it refuses what was asked; 3 it was done, and the request failed; 4 the request has not
+finished within the wait; 130 interrupted.
 """
 
 import json
@@ -16,6 +17,7 @@ from rich.console import Console
 __all__ = [
     "DEFAULT_URL",
     "FAILED",
+    "PENDING",
     "REFUSED",
     "Api",
     "Output",
@@ -29,6 +31,7 @@ __all__ = [
 UNAVAILABLE: Final = 1
 REFUSED: Final = 2
 FAILED: Final = 3
+PENDING: Final = 4
 INTERRUPTED: Final = 130
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 CONNECT_TIMEOUT_S: Final = 5.0
@@ -52,6 +55,10 @@ class Api:
     def get(self, path: str, *, wait_s: float = 0.0, **query: str | float) -> Any:  # noqa: ANN401 - JSON
         """The answer to a GET."""
         return self._call("GET", path, wait_s=wait_s, params=query)[1]
+
+    def delete(self, path: str) -> Any:  # noqa: ANN401 - JSON
+        """The answer to a DELETE."""
+        return self._call("DELETE", path, wait_s=0.0)[1]
 
     def post(
         self, path: str, body: bytes, *, wait_s: float, headers: Mapping[str, str]

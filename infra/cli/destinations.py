@@ -66,7 +66,7 @@ def show(target: Target, *, submitter: Submitter = "rest", output: Output = "tab
 
 @destinations.command(name="disable")
 def disable_(url: str, *, reason: Reason, submitter: Submitter = "rest") -> None:
-    """Make no callbacks to URL any more for one submitter; they become dead letters that can be replayed."""
+    """Make no callbacks to URL any more for one submitter; they become dead letters."""
     problem = callback_url_problem(url)
     if problem is not None:
         _fail(f"the URL {problem}", USAGE_ERROR)

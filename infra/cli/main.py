@@ -3,6 +3,7 @@
 To add one, name it in `COMMANDS`: a function or an `App` of a module, and a line of help.
 """
 
+import os
 import sys
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
@@ -33,11 +34,16 @@ COMMANDS: Final = (
     ("receiver", "infra.cli.receiver:receiver", "Receive callbacks, to try things out; misbehave if told."),
     ("submit", "infra.cli.submit:submit", "Submit a request: sync waits for its outcome, async does not."),
     ("get", "infra.cli.get:get", "Show what became of a request."),
+    ("list", "infra.cli.listing:list_", "List requests, the newest first, by mode and status."),
+    ("stats", "infra.cli.listing:stats", "Count requests by mode, status and what became of callbacks."),
+    ("cancel", "infra.cli.listing:cancel", "Stop a request that waits or runs."),
     ("operations", "infra.cli.operations:operations", "List the operations, show one, or begin a new one."),
     ("topics", "infra.cli.topics:topics", "Create, configure and look at the topics."),
     ("migrate", "infra.cli.migrate:migrate", "Bring the database to this release's schema."),
 )
 USAGE_ERROR: Final = 2
+PIPE_CLOSED: Final = 141
+"""As the shell reports a process that SIGPIPE ended."""
 
 
 def _version() -> str:
@@ -53,6 +59,11 @@ def main() -> None:
     """Run the command line; the process ends with the command's exit code."""
     try:
         app()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever reads has had enough. What is still buffered must not fail once more at the exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(PIPE_CLOSED) from None
     except ValueError as error:
         from pydantic import ValidationError
 

@@ -1,6 +1,7 @@
 """`consuma operations`: what can be asked for, and the beginning of something new."""
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +18,7 @@ operations = App(name="operations", help="List the operations, show one, or begi
 
 
 @operations.default
+@operations.command
 def show(
     name: Annotated[str | None, Parameter(help="Show this one with its input's schema.")] = None,
     /,
@@ -50,7 +52,8 @@ def new(
         fail("operations new", str(error), REFUSED)
     for path in written:
         print(path)
-    print(f"next: cd {written[0].parent} && pip install -e '.[dev]' && pytest", file=sys.stderr)
+    folder, python = shlex.quote(str(written[0].parent)), shlex.quote(sys.executable)
+    print(f"next: cd {folder} && {python} -m pip install -e '.[dev]' && {python} -m pytest", file=sys.stderr)
 
 
 def _list(items: list[dict[str, Any]]) -> None:

@@ -28,7 +28,9 @@ def receiver(
     """Receive callbacks, print a line for each, and answer 200 unless told otherwise.
 
     A callback URL can ask for another treatment in its query, e.g. http://127.0.0.1:8080/hook?status=503&first=2
-    (the first two tries fail) or ?do=hang; GET /-/calls counts what has arrived.
+    (the first two tries fail) or ?do=hang; GET /-/calls counts what has arrived. `do` is one of hang, drip,
+    drip-headers, reset, reset-early, close, truncate, garbage, huge-header, many-headers, bomb and flood; the
+    other words are status, delay_ms, retry_after, location, delivery, cookie, body, keep and first.
 
     Args:
         port: where to listen; 0 lets the system choose.
@@ -36,6 +38,9 @@ def receiver(
         secret: a whsec_ secret to verify signatures with; may be repeated.
         behaviour: treatment of every call whose URL asks for none, as in a query: status=500&delay_ms=100.
     """
+    if not all(secret):
+        print("consuma receiver: --secret is empty: give a whsec_ secret, or leave it out", file=sys.stderr)
+        return USAGE_ERROR
     try:
         asked = parse_behaviour(dict(parse_qsl(behaviour, strict_parsing=bool(behaviour))))
         return asyncio.run(_serve(host, port, secret, asked))

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 
 from cyclopts import App, Parameter
 
-from infra.cli.api import DEFAULT_URL, FAILED, REFUSED, Api, Output, Url, as_table, fail, print_json
+from infra.cli.api import DEFAULT_URL, FAILED, PENDING, REFUSED, Api, Output, Url, as_table, fail, print_json
 from infra.cli.request_view import print_request
 
 __all__ = ["submit"]
@@ -47,13 +47,14 @@ def sync(
     url: Url = DEFAULT_URL,
     output: Output = None,
 ) -> int:
-    """Compute OPERATION on INPUT and print the outcome; exit code 3 when the operation failed."""
+    """Compute OPERATION on INPUT and print the outcome.
+
+    The exit code is 3 when the operation failed, and 4 when it has not finished within the wait.
+    """
     body = _body(operation, input_, timeout=timeout, client_reference=client_reference)
     headers = {"Prefer": f"wait={math.ceil(wait)}", **_key(idempotency_key)}
     status, answer = Api("submit", url).post("/v1/requests/sync", body, wait_s=wait, headers=headers)
-    if status == ACCEPTED:
-        _say_pending(answer["id"])
-    return _show(answer, output)
+    return _show_awaited(answer, output) if status == ACCEPTED else _show(answer, output)
 
 
 @submit.command(name="async")
@@ -85,7 +86,7 @@ def async_(
     if wait > 0:
         answer = api.get(f"/v1/requests/{answer['id']}", wait_s=wait, wait=wait)
         if answer["finished_at"] is None:
-            _say_pending(answer["id"])
+            return _show_awaited(answer, output)
     return _show(answer, output)
 
 
@@ -114,8 +115,11 @@ def _key(key: str | None) -> Mapping[str, str]:
     return {} if key is None else {"Idempotency-Key": key}
 
 
-def _say_pending(request_id: str) -> None:
-    print(f"not finished yet; see: consuma get {request_id} --wait 60", file=sys.stderr)
+def _show_awaited(answer: dict[str, Any], output: Output) -> int:
+    """Show what was waited for in vain."""
+    _show(answer, output)
+    print(f"not finished yet; see: consuma get {answer['id']} --wait 60", file=sys.stderr)
+    return PENDING
 
 
 def _show(answer: dict[str, Any], output: Output) -> int:

@@ -4,10 +4,10 @@ import asyncio
 import logging
 import sys
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from aiokafka.errors import KafkaError
-from cyclopts import App
+from cyclopts import App, Parameter
 from rich.console import Console
 from rich.table import Table
 
@@ -42,6 +42,14 @@ def show() -> None:
         lag = ", ".join(f"{group} {_lag(behind)}" for group, behind in status.lag.items())
         table.add_row(status.name, str(status.partitions), str(status.records), lag or "-")
     Console().print(table)
+
+
+@topics.command
+def replies(
+    name: Annotated[str, Parameter(help="Of the producer: the topic is called replies.NAME.")], /
+) -> None:
+    """Create a topic for the replies of one producer; safe to repeat."""
+    print(_run(topics_admin.create_replies(KafkaSettings(), name)))
 
 
 def _lag(behind: int | None) -> str:

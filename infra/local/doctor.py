@@ -25,6 +25,7 @@ from infra.local.errors import LocalError
 from infra.local.ports import holder, is_free
 from infra.local.preflight import DATA_BYTES
 from infra.local.settings import LocalSettings
+from shared.operations.registry import PluginError, load_registry
 
 __all__ = ["Finding", "Level", "findings", "running_at"]
 
@@ -65,6 +66,7 @@ def findings(settings: LocalSettings, *, running: bool) -> Iterator[Finding]:
     yield _python()
     yield _platform()
     yield _java()
+    yield _operations()
     missing = yield from _cache(distribution)
     if missing:
         yield asyncio.run(_network(settings))
@@ -105,6 +107,15 @@ def _java() -> Finding:
     if done.returncode:
         return Finding(Level.PROBLEM, "Java", said, "run `make setup` again, or give a broker with --kafka")
     return Finding(Level.OK, "Java", said.splitlines()[0])
+
+
+def _operations() -> Finding:
+    """Every compute process loads them, and none starts with one that cannot be."""
+    try:
+        names = [each.name for each in load_registry().all()]
+    except PluginError as error:
+        return Finding(Level.PROBLEM, "operations", str(error), "mend or uninstall that package")
+    return Finding(Level.OK, "operations", ", ".join(names))
 
 
 def _cache(distribution: Distribution) -> Generator[Finding, None, bool]:

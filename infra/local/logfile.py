@@ -19,10 +19,12 @@ ROUTINE: Final = "Heartbeat failed for group"
 SHOWN_PLAIN: Final = (" ERROR ", " FATAL ", "[ERROR]")
 LINES_PER_PERIOD: Final = 4
 PERIOD_S: Final = 10.0
-BRIEF_CHARS: Final = 240
+BRIEF_CHARS: Final = 360
 TAIL_BYTES: Final = 16 * 1024
 READ_BYTES: Final = 1024 * 1024
 HIDDEN_FIELDS: Final = {"event", "level", "timestamp", "instance", "exception", "logger"}
+TOLD_FIRST: Final = ("error", "message", "reason", "hint")
+"""Long lines are cut."""
 
 
 class LogFile:
@@ -100,6 +102,8 @@ def brief(line: str) -> str:
             return ""
         if entry.get("level") not in SHOWN_LEVELS or str(entry.get("event")).startswith(ROUTINE):
             return ""
-        fields = " ".join(f"{key}={value}" for key, value in entry.items() if key not in HIDDEN_FIELDS)
+        told = sorted(entry.keys() - HIDDEN_FIELDS - set(TOLD_FIRST), key=list(entry).index)
+        names = [*(each for each in TOLD_FIRST if entry.get(each)), *told]
+        fields = " ".join(f"{name}={entry[name]}" for name in names)
         return f"{entry['level']}: {entry.get('event')} {fields}".strip()[:BRIEF_CHARS]
     return line[:BRIEF_CHARS] if any(each in line for each in SHOWN_PLAIN) else ""

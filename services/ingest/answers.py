@@ -81,7 +81,13 @@ class OutcomeAnswer(Answer, frozen=True, omit_defaults=True):
 
 
 class RequestSummary(Answer, frozen=True):
-    """A request as listings show it. `callback_attempt_count` counts since the last replay."""
+    """A request as listings show it.
+
+    `attempts` counts the runs of the process that finished it, and `queue_ms` is how long the last of them
+    waited for a slot: what went before a death of that process is told by the request's events. `started_at`
+    and `worker` are known of requests only that ran for long enough to be announced.
+    `callback_attempt_count` counts since the last replay.
+    """
 
     id: str
     mode: str

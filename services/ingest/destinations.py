@@ -86,7 +86,7 @@ class DestinationHandlers:
         return json_response(DestinationsAnswer(items=items))
 
     async def disable(self, request: Request) -> Response:
-        """Callbacks of one submitter to exactly this URL become dead letters, which can be replayed."""
+        """Callbacks of one submitter to exactly this URL become dead letters."""
         self._check_ready()
         body = await self._read(request)
         problem = callback_url_problem(body.url)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, OffsetAndMetadata, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -14,10 +14,10 @@ from aiokafka.errors import CommitFailedError, KafkaError
 from shared.kafka.ending import start_whole
 from shared.kafka.positions import committed_offsets, fetch_committed
 from shared.kafka.records import Partition
-from shared.kafka.topics import TopicSpec, topic_name, topic_table
+from shared.kafka.topics import Topic, TopicSpec, topic_name, topic_table
 from shared.settings import KafkaSettings
 
-__all__ = ["TopicConflictError", "TopicStatus", "apply", "show"]
+__all__ = ["TopicConflictError", "TopicStatus", "apply", "create_replies", "show"]
 
 TIMEOUT_S: Final = 30.0
 TOPIC_ALREADY_EXISTS: Final = 36
@@ -63,6 +63,20 @@ async def apply(settings: KafkaSettings) -> list[str]:
     for group in sorted({group for spec in specs for group in spec.groups}):
         changes += await _commit_start(settings, group, [s for s in specs if group in s.groups])
     return changes
+
+
+async def create_replies(settings: KafkaSettings, name: str) -> str:
+    """Create a topic that a producer can name for its replies, unless it exists; returns its full name.
+
+    Raises:
+        KafkaError, TimeoutError: the broker did not answer, or refuses the name.
+    """
+    full_name = f"{topic_name(settings, Topic.REPLIES)}.{name}"
+    config = next(_config(settings, spec) for spec in topic_table(settings) if spec.topic is Topic.REPLIES)
+    new = NewTopic(full_name, 1, settings.replication, topic_configs=config)
+    async with asyncio.timeout(TIMEOUT_S), _admin(settings) as admin:
+        _check_created(await admin.create_topics([new]))
+    return full_name
 
 
 async def show(settings: KafkaSettings) -> list[TopicStatus]:
@@ -133,11 +147,14 @@ async def _create_missing(
     missing = [spec for spec in specs if spec.topic not in existing]
     if not missing:
         return []
-    response = await admin.create_topics([_new_topic(settings, spec) for spec in missing])
+    _check_created(await admin.create_topics([_new_topic(settings, spec) for spec in missing]))
+    return [f"created {topic_name(settings, spec.topic)}" for spec in missing]
+
+
+def _check_created(response: Any) -> None:  # noqa: ANN401 - the client library is untyped
     for name, code, *rest in response.topic_errors:
         if code not in (0, TOPIC_ALREADY_EXISTS):
             raise KafkaError(f"topic {name} could not be created: error {code} {rest[0] if rest else ''}")
-    return [f"created {topic_name(settings, spec.topic)}" for spec in missing]
 
 
 def _new_topic(settings: KafkaSettings, spec: TopicSpec) -> NewTopic:

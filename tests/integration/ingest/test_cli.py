@@ -97,7 +97,7 @@ async def test_options_are_passed_on(api: httpx.AsyncClient, compute: ComputeTwi
 async def test_what_is_not_finished_is_said_so(api: httpx.AsyncClient, compute: ComputeTwin) -> None:
     compute.held = True
     ran = await consuma("submit", "sync", "hash_chain", INPUT, "--wait", "0", url=api.base_url)
-    assert ran.code == 0
+    assert ran.code == 4
     await until(lambda: bool(compute.submissions))
     assert f"consuma get {json.loads(ran.out)['id']}" in ran.err
 
@@ -138,3 +138,34 @@ async def test_operations_can_be_listed_and_shown(api: httpx.AsyncClient) -> Non
     assert "value_at_risk" in table.out
     shown = await consuma("operations", "hash_chain", "-o", "table", url=api.base_url)
     assert "consuma submit sync hash_chain" in shown.out
+
+
+async def test_requests_are_listed_and_counted(api: httpx.AsyncClient) -> None:
+    listed = await consuma("list", "--mode", "sync", "--status", "failed", url=api.base_url)
+    assert listed.code == 0
+    assert all(each["mode"] == "sync" for each in json.loads(listed.out))
+    table = await consuma("stats", "-o", "table", url=api.base_url)
+    assert table.code == 0
+    assert "callback_status" in table.out
+    wrong = await consuma("list", "--status", "cancelled", url=api.base_url)
+    assert wrong.code == 2
+    assert "status" in wrong.err
+
+
+async def test_a_request_is_cancelled(api: httpx.AsyncClient, compute: ComputeTwin) -> None:
+    compute.held = True
+    ran = await consuma("submit", "async", "hash_chain", INPUT, url=api.base_url)
+    request_id = json.loads(ran.out)["id"]
+    cancelled = await consuma("cancel", request_id, url=api.base_url)
+    assert cancelled.code in {0, 1}, "nobody projects here: that it is there may not be visible yet"
+    assert request_id in cancelled.out or "try again" in cancelled.err
+
+
+async def test_a_reader_that_has_had_enough_ends_it_quietly(api: httpx.AsyncClient) -> None:
+    command = f"{sys.executable} -c 'from infra.cli.main import main; main()' operations --url {api.base_url}"
+    process = await asyncio.create_subprocess_shell(
+        f"{command} | true", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(PATIENCE_S):
+        _, err = await process.communicate()
+    assert err == b""

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError
 
 from shared.kafka import topics_admin
 from shared.kafka.topics import Topic, topic_name
@@ -97,3 +98,11 @@ async def test_a_topic_that_was_deleted_is_made_again_with_its_positions(setting
 
 async def is_gone(admin: AIOKafkaAdminClient, name: str) -> bool:
     return name not in await admin.list_topics()
+
+
+async def test_a_producer_gets_a_topic_for_its_replies(settings: ServiceSettings) -> None:
+    for _ in range(2):
+        name = await topics_admin.create_replies(settings, "mine")
+    assert name == f"{settings.topic_prefix}replies.mine"
+    with pytest.raises(KafkaError, match="could not be created"):
+        await topics_admin.create_replies(settings, "not a name")
