@@ -1,4 +1,4 @@
-"""Requests a second from a direct producer, beside a bare pool: python -m bench.throughput --kafka ADDRESS.
+"""Requests a second from a direct producer, beside a bare pool: python -m bench.throughput.
 
 One compute process with two slots, nothing projected; the broker runs on the same machine. A trivial
 operation, so that everything but the operation is measured. The pool gets the same inputs, the same
@@ -23,6 +23,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from bench.figures import print_table
 from bench.slots import compute, throughput
+from bench.system import own_system
 from bench.topics import own_topics
 from shared.kafka.topics import Topic, topic_name
 from shared.settings import KafkaSettings
@@ -130,14 +131,25 @@ async def pool_rate(count: int, workers: int) -> float:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kafka", required=True, help="host:port of a broker")
+    parser.add_argument("--kafka", help="host:port of a broker; without it one is started")
     parser.add_argument("--requests", type=int, default=20_000)
     parser.add_argument("--slots", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args()
+    asyncio.run(on_own_broker(options)) if options.kafka is None else measure(options.kafka, options)
+
+
+async def on_own_broker(options: argparse.Namespace) -> None:
+    """Measure on a broker that is started for it."""
+    async with own_system(services=()) as (system, _):
+        await asyncio.to_thread(measure, system.kafka, options)
+
+
+def measure(kafka: str, options: argparse.Namespace) -> None:
+    """Round after round, each system in turn."""
     ours, theirs = [], []
     for _ in range(options.rounds):
-        settings = KafkaSettings(kafka=options.kafka, topic_prefix=f"bench-{secrets.token_hex(4)}.")
+        settings = KafkaSettings(kafka=kafka, topic_prefix=f"bench-{secrets.token_hex(4)}.")
         with own_topics(settings):
             ours.append(consuma_rate(settings, options.requests, options.slots))
         theirs.append(asyncio.run(pool_rate(options.requests, options.slots)))
