@@ -197,6 +197,12 @@ class PartitionRun:
                 self._bytes -= record.size
         if self._gauge is not None:
             self._gauge.set(len(self._tasks))
+        self._tell_room()
+
+    def _tell_room(self) -> None:
+        """What waits gets less by work that ends, and by finished offsets that are passed over."""
+        if self.blocked and self.has_room:
+            self._owner.on_room(self)
 
     def take_suspect(self) -> tuple[Record, Suspicion] | None:
         """Take the next record into work if it has to run alone; `start_alone` is to follow."""
@@ -242,8 +248,8 @@ class PartitionRun:
             self._owner.on_bug(error)
         if self._waiting:
             self.dispatch()
-        if self.blocked and self.has_room:
-            self._owner.on_room(self)
+        else:
+            self._tell_room()
 
 
 async def drain(runs: Iterable[PartitionRun], timeout_s: float) -> None:

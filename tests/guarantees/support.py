@@ -86,10 +86,12 @@ async def append(
         await producer.stop()
 
 
-async def all_called(calls: ReceiverCalls, source: str, references: Sequence[str]) -> list[dict[str, Any]]:
+async def all_called(
+    calls: ReceiverCalls, source: str, references: Sequence[str], timeout_s: float = PATIENCE_S
+) -> list[dict[str, Any]]:
     """The first callback of each of these requests, once all of them have come."""
     ids = [id_of_reference(source, each) for each in references]
-    await until(lambda: calls.calls().keys() >= set(ids), PATIENCE_S)
+    await until(lambda: calls.calls().keys() >= set(ids), timeout_s)
     return [orjson.loads(calls.calls()[each][0].body) for each in ids]
 
 

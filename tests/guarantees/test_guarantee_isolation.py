@@ -13,15 +13,26 @@ from shared.domain.requests import RequestDeadLettered
 from shared.kafka.topics import Topic
 from shared.testing.receiver import Receiver
 from shared.testing.receiver_calls import ReceiverCalls
-from tests.guarantees.support import SECRET, all_called, append, dead_letters, running_system, system_log
+from tests.guarantees.support import (
+    PATIENCE_S,
+    SECRET,
+    all_called,
+    append,
+    dead_letters,
+    running_system,
+    system_log,
+)
 from tests.unit.compute.support import HAZARDS_PATH
 
-pytestmark = [pytest.mark.kafka, pytest.mark.mysql, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kafka, pytest.mark.mysql, pytest.mark.slow, pytest.mark.timeout(600)]
 
 NEIGHBOURS: Final = 20
 BEHIND: Final = int(os.environ.get("CONSUMA_TEST_BEHIND", "200"))
 HEAD_MS: Final = int(os.environ.get("CONSUMA_TEST_HEAD_MS", "12000"))
 """What finishes behind a long request, and how long that is: 2000 and 30000 at full size."""
+
+LIVES_OF_HEAD: Final = 4
+"""It is begun anew after each death that it was there for, and once more alone."""
 
 LIMIT_S: Final = 0.5
 SOURCE: Final = "isolation-test"
@@ -78,14 +89,16 @@ async def test_a_request_that_kills_its_consumer_ends_failed_and_its_neighbours_
         running_system(log, mysql_server, tmp_path, services=SERVICES_USED, environment=hazards()),
     ):
         calls = ReceiverCalls(receiver)
-        head = nap("head", HEAD_MS)
+        head = {**nap("head", HEAD_MS), "timeout": 2 * HEAD_MS / 1000}
         behind = [nap(f"behind-{number}", 0) for number in range(BEHIND)]
         await append(log, [head, *behind], source=SOURCE, url=calls.url, partition=0)
         await all_called(calls, SOURCE, [each["id"] for each in behind])
         await append(log, [hazard("kill_the_consumer", tmp_path)], source=SOURCE, url=calls.url, partition=0)
         neighbours = [nap(f"neighbour-{number}", 200) for number in range(NEIGHBOURS)]
         await append(log, neighbours, source=SOURCE, url=calls.url, partition=0)
-        await all_called(calls, SOURCE, ["head", *(each["id"] for each in neighbours)])
+        innocents = ["head", *(each["id"] for each in neighbours)]
+        told = await all_called(calls, SOURCE, innocents, PATIENCE_S + LIVES_OF_HEAD * HEAD_MS / 1000)
+        assert {each["status"] for each in told} == {"succeeded"}
         (poison,) = await all_called(calls, SOURCE, ["the-kill_the_consumer"])
         assert poison["status"] == "failed"
         assert poison["error"]["code"] == "poison"

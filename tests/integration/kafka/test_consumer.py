@@ -8,7 +8,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, OffsetAndMetadata, TopicPartition
 
 from shared.kafka import topics_admin
-from shared.kafka.consumer import LeaveRecord, PartitionConsumer
+from shared.kafka.consumer import LeaveRecord, PartitionConsumer, Probation
 from shared.kafka.dozing import ASLEEP_S
 from shared.kafka.records import Partition, Record
 from shared.kafka.topics import Topic, topic_name
@@ -26,9 +26,16 @@ async def consuming(
     window: int = 256,
     group: str = "callback",
     dozing: Collection[Topic] = (),
+    probation: Probation | None = None,
 ) -> AsyncIterator[PartitionConsumer]:
     consumer = PartitionConsumer(
-        settings, group=group, topics=[Topic.RESULTS], handler=handler, window=window, dozing=dozing
+        settings,
+        group=group,
+        topics=[Topic.RESULTS],
+        handler=handler,
+        window=window,
+        dozing=dozing,
+        probation=probation,
     )
     running = asyncio.create_task(consumer.run())
     try:
@@ -98,6 +105,30 @@ async def test_what_was_finished_beyond_the_commit_is_not_repeated(settings: Ser
 
         await until(passed)
     assert heir.handled == [(0, 0)]
+
+
+async def test_more_that_was_finished_than_fits_the_window_is_passed_over(settings: ServiceSettings) -> None:
+    """While the head runs on, and nothing else ends that would make room."""
+    never = asyncio.Event()
+
+    async def stuck(record: Record) -> None:
+        if record.offset == 0:
+            await never.wait()
+
+    async def condemned(record: Record, attempts: int) -> None:
+        raise AssertionError("nothing has killed anything")
+
+    probation = Probation(on_poison=condemned)
+    await feed(settings, [b"x"] * 2_000)
+    handler = Recorder(stuck)
+    impatient = settings.model_copy(update={"drain_timeout_ms": 0})
+    async with consuming(impatient, handler, probation=probation):
+        await until(lambda: len(handler.handled) == 1_999)
+    await feed(settings, [b"x"] * 5)
+    heir = Recorder(stuck)
+    async with consuming(impatient, heir, probation=probation, window=64):
+        await until(lambda: len(heir.handled) == 5)
+    assert sorted(heir.handled) == [(0, offset) for offset in range(2_000, 2_005)]
 
 
 async def test_a_full_window_stops_its_partition_alone(settings: ServiceSettings) -> None:
