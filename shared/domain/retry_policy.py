@@ -77,9 +77,6 @@ is asked again soon while its backlog is short, and a long backlog costs little.
 
 JITTER_SHARE: Final = 0.1
 JITTER_CAP_MS: Final = 5_000
-TURN_STEPS: Final = 2
-"""By which a turn is cut: five seconds at first, with the default ladder."""
-
 
 _REQUEST_TIMEOUT: Final = 408
 _TOO_EARLY: Final = 425
@@ -191,10 +188,10 @@ def turn_ms(policy: DeferralPolicy, deferrals: int, turn_in_ms: int, jitter: flo
     """How long to wait for a turn that was given out at the present pace of a destination.
 
     Nobody waits longer for having waited: the destination is well, only busy. The farther off a turn is, the
-    less the pace of now says of it, so it is cut two steps ahead on the ladder: after a hiccup all come back
-    soon, and where it lasts, less and less often.
+    less the pace of now says of it, so it is cut at the ladder's step: after a hiccup all come back soon, and
+    where it lasts, less and less often.
     """
-    delay_ms = max(policy.step_ms(0), min(turn_in_ms, policy.step_ms(deferrals + TURN_STEPS)))
+    delay_ms = max(policy.step_ms(0), min(turn_in_ms, policy.step_ms(deferrals)))
     return delay_ms + _jitter_ms(delay_ms, jitter)
 
 

@@ -193,7 +193,7 @@ async def test_a_killed_service_loses_nothing(settings: CallbackSettings, kill_a
             os.kill(victim.pid, signal.SIGKILL)
             await victim.wait()
         async with process(settings) as heir:
-            await until(lambda: len(receiver.accepted) == total)
+            await until(lambda: len(receiver.accepted) == total, 150.0)  # some wait in the tiers
             await until(lambda: _ended(settings, total))
             await until(lambda: _all_finished(settings))
             heir.terminate()
