@@ -136,7 +136,10 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args()
-    asyncio.run(on_own_broker(options)) if options.kafka is None else measure(options.kafka, options)
+    if options.kafka is None:
+        asyncio.run(on_own_broker(options))
+    else:
+        measure(options.kafka, options)
 
 
 async def on_own_broker(options: argparse.Namespace) -> None:

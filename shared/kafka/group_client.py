@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, OffsetAndMetadata, TopicPartition
@@ -150,15 +150,17 @@ class GroupClient:
 
         Reads the client's state: its own method may wait for as long as a request.
         """
-        assignment = self._client._subscription.subscription.assignment
-        state = assignment and assignment.state_value(TopicPartition(*partition))
+        state = self._state(partition)
         return state.position if state and state.has_valid_position else 0
 
     def answered_s(self, partition: Partition) -> float:
         """When the broker last answered a fetch of `partition`, in seconds since the epoch; 0 for never."""
-        assignment = self._client._subscription.subscription.assignment
-        state = assignment and assignment.state_value(TopicPartition(*partition))
+        state = self._state(partition)
         return (state.timestamp or 0) / 1000 if state else 0.0
+
+    def _state(self, partition: Partition) -> Any:  # noqa: ANN401 - the client library is untyped
+        assignment = self._client._subscription.subscription.assignment
+        return assignment and assignment.state_value(TopicPartition(*partition))
 
     def pause(self, partition: Partition) -> None:
         """Fetch no more of `partition`, until it is resumed or assigned anew."""

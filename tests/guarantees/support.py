@@ -26,7 +26,7 @@ from tests.conftest import drop_database
 from tests.integration.kafka.support import delete_topics
 from tests.support.waiting import until
 
-__all__ = ["PATIENCE_S", "SECRET", "all_called", "append", "dead_letters", "running_system", "system_log"]
+__all__ = ["PATIENCE_S", "SECRET", "all_called", "append", "events_in", "running_system", "system_log"]
 
 PATIENCE_S: Final = 90.0
 
@@ -95,8 +95,8 @@ async def all_called(
     return [orjson.loads(calls.calls()[each][0].body) for each in ids]
 
 
-async def dead_letters(log: KafkaSettings, topic: Topic) -> list[Event]:
-    """What lies in a dead-letter queue."""
+async def events_in(log: KafkaSettings, topic: Topic) -> list[Event]:
+    """What the last records of each partition of a topic say."""
     name = topic_name(log, topic)
     return [
         decode(record.headers, record.value)[1]

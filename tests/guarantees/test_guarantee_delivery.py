@@ -1,5 +1,6 @@
 """G2: a receiver sees a callback once, although requests are recomputed and submitted again."""
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -8,9 +9,11 @@ import pytest
 from sqlalchemy.engine import URL
 
 from shared.domain.identity import id_of_reference
+from shared.kafka.topics import Topic
+from shared.settings import KafkaSettings
 from shared.testing.receiver import Receiver
 from shared.testing.receiver_calls import ReceiverCalls
-from tests.guarantees.support import PATIENCE_S, SECRET, append, running_system, system_log
+from tests.guarantees.support import PATIENCE_S, SECRET, append, events_in, running_system, system_log
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.mysql, pytest.mark.slow, pytest.mark.timeout(180)]
@@ -59,21 +62,28 @@ async def test_a_request_that_is_submitted_again_is_not_called_back_again(
     ):
         calls = ReceiverCalls(receiver)
         references = [f"again-{number}" for number in range(50)]
-        await append(log, [hashing(each) for each in references], source=SOURCE, url=calls.url, partition=0)
-        await append(log, [hashing(each) for each in references], source=SOURCE, url=calls.url, partition=1)
+        requests = [hashing(each) for each in references]
+        for partition in (0, 1):
+            await append(log, requests, source=SOURCE, url=calls.url, partition=partition)
         await until(lambda: called(calls, references), PATIENCE_S)
+        await recorded(log, len(references))
         for instance in [each for each in system.services if each.startswith(("compute", "callback"))]:
             system.kill(instance)
         await system.wait_ready()
-        await append(
-            log, [hashing(each) for each in [*references, "last"]], source=SOURCE, url=calls.url, partition=0
-        )
+        await append(log, [*requests, hashing("last")], source=SOURCE, url=calls.url, partition=0)
         await until(lambda: called(calls, ["last"]), PATIENCE_S)
     assert repeated(calls) == {}
 
 
 def hashing(reference: str, rounds: int = 1) -> dict[str, Any]:
     return {"operation": "hash_chain", "input": {"seed": reference, "rounds": rounds}, "id": reference}
+
+
+async def recorded(log: KafkaSettings, count: int) -> None:
+    """Return once so many answers are in the log: what is not may come twice after a kill."""
+    async with asyncio.timeout(PATIENCE_S):
+        while len(await events_in(log, Topic.CALLBACKS)) < count:  # noqa: ASYNC110 - asks the broker
+            await asyncio.sleep(0.02)
 
 
 def called(calls: ReceiverCalls, references: Sequence[str]) -> bool:

@@ -22,7 +22,7 @@ from shared.kafka.topics import Topic
 from shared.settings import KafkaSettings
 from shared.testing.receiver import Receiver
 from shared.testing.receiver_calls import ReceiverCalls
-from tests.guarantees.support import PATIENCE_S, SECRET, all_called, dead_letters, running_system, system_log
+from tests.guarantees.support import PATIENCE_S, SECRET, all_called, events_in, running_system, system_log
 from tests.integration.producers.support import HASH, Outcomes, Sender, envelope
 from tests.support.waiting import until
 
@@ -202,7 +202,7 @@ async def nothing_forbidden_is_called(
     letters: list[Event] = []
     async with asyncio.timeout(PATIENCE_S):
         while len(letters) < len(FORBIDDEN) + 1:
-            letters = await dead_letters(log, Topic.CALLBACKS_DLQ)
+            letters = await events_in(log, Topic.CALLBACKS_DLQ)
     reasons = Counter(letter.reason for letter in letters if isinstance(letter, DeliveryDeadLettered))
     assert reasons == {"forbidden": len(FORBIDDEN), "terminal": 1}
     moved = [call for call in receiver.calls if call.path == "/moved"]

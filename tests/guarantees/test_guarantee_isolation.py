@@ -18,7 +18,7 @@ from tests.guarantees.support import (
     SECRET,
     all_called,
     append,
-    dead_letters,
+    events_in,
     running_system,
     system_log,
 )
@@ -102,7 +102,7 @@ async def test_a_request_that_kills_its_consumer_ends_failed_and_its_neighbours_
         (poison,) = await all_called(calls, SOURCE, ["the-kill_the_consumer"])
         assert poison["status"] == "failed"
         assert poison["error"]["code"] == "poison"
-        letters = await dead_letters(log, Topic.REQUESTS_DLQ)
+        letters = await events_in(log, Topic.REQUESTS_DLQ)
         assert [each.reason for each in letters if isinstance(each, RequestDeadLettered)] == ["poison"]
         assert all(len(made) == 1 for made in calls.calls().values())
 

@@ -15,13 +15,13 @@ from tests.integration.kafka.test_consumer import consuming
 pytestmark = pytest.mark.kafka
 
 
+async def stuck(record: Record) -> None:
+    """The head of the partition is never done."""
+    if record.offset == 0:
+        await asyncio.Event().wait()
+
+
 async def test_what_was_finished_beyond_the_commit_is_not_repeated(settings: ServiceSettings) -> None:
-    never = asyncio.Event()
-
-    async def stuck(record: Record) -> None:
-        if record.offset == 0:
-            await never.wait()
-
     await feed(settings, [b"x"] * 500)
     handler = Recorder(stuck)
     impatient = settings.model_copy(update={"drain_timeout_ms": 0})
@@ -41,11 +41,6 @@ async def test_what_was_finished_beyond_the_commit_is_not_repeated(settings: Ser
 
 async def test_more_that_was_finished_than_fits_the_window_is_passed_over(settings: ServiceSettings) -> None:
     """While the head runs on, and nothing else ends that would make room."""
-    never = asyncio.Event()
-
-    async def stuck(record: Record) -> None:
-        if record.offset == 0:
-            await never.wait()
 
     async def condemned(record: Record, attempts: int) -> None:
         raise AssertionError("nothing has killed anything")
