@@ -1,15 +1,18 @@
-"""Callbacks under load, failure and death: python -m bench.callbacks [latency|kill|neighbour|storm …].
+"""Callbacks under load, failure and death: python -m bench.callbacks [latency|kill|stall|neighbour|storm …].
 
 Each starts a system of its own on the embedded broker and database, and a receiver in this process.
 
 latency    from the 202 to the callback's arrival, at a fixed rate of submissions whatever the answers do
 kill       SIGKILL of the callback service in the middle of that load: what is lost, what comes twice
+stall      the callback service stopped for a while in the middle of that load, as where CPU is short
 neighbour  a healthy destination beside one that hangs, and beside one that answers after 25 s
 storm      a destination that fails every delivery, and then none: how it recovers, and within which limits
 """
 
 import argparse
 import asyncio
+import os
+import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -33,6 +36,7 @@ SECRET: Final = "whsec_" + "c2VjcmV0IG9mIHRoZSBjYWxsYmFjayBiZW5jaG1hcms="
 WARM_UP: Final = 200
 QUIET_S: Final = 120.0
 SOURCE: Final = "bench"
+LATE_S: Final = 1.0
 FAILING: Final = Behaviour(status=503)
 
 
@@ -145,6 +149,32 @@ async def kill(options: argparse.Namespace) -> None:
     )
 
 
+async def stall(options: argparse.Namespace) -> None:
+    """The same load over a pause of the callback service: when all is as before, and what that costs."""
+    async with running() as bench:
+        await bench.arrivals.wait_for(set(await submit_at_rate(bench, options.rate, WARM_UP)))
+        load = asyncio.create_task(submit_at_rate(bench, options.rate, int(options.rate * options.seconds)))
+        await asyncio.sleep(options.seconds / 3)
+        pid = bench.system.services["callback-0"].pid
+        if pid is None:
+            raise SystemExit("callback-0 is not running; read its log")
+        os.kill(pid, signal.SIGSTOP)
+        await asyncio.sleep(options.stall)
+        os.kill(pid, signal.SIGCONT)
+        resumed = time.perf_counter()
+        accepted = await load
+        missing = await bench.arrivals.wait_for(set(accepted))
+        repeated = bench.arrivals.repeated(set(accepted))
+        first_s = bench.arrivals.first_s
+    late = [at_s for each, at_s in accepted.items() if each in first_s and first_s[each] - at_s > LATE_S]
+    caught_up_s = max(late, default=resumed) - resumed
+    print(
+        f"{len(accepted)} accepted at {options.rate:g}/s, a pause of {options.stall:g} s: the last that took over "
+        f"{LATE_S:g} s was accepted {caught_up_s:.1f} s after the pause; the longest took "
+        f"{delays_ms(bench, accepted, missing).row()[-1]} ms; {len(missing)} missing, {repeated} repeated"
+    )
+
+
 async def neighbour(options: argparse.Namespace) -> None:
     """A healthy destination by itself, and while as many deliveries go to another one."""
     rows = []
@@ -212,12 +242,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(required=True)
-    for measure in (latency, kill, neighbour, storm):
+    for measure in (latency, kill, stall, neighbour, storm):
         command = commands.add_parser(measure.__name__)
         command.set_defaults(measure=measure)
         command.add_argument("--rate", type=float, default=200.0, help="submissions a second")
         command.add_argument("--seconds", type=float, default=30.0)
         command.add_argument("--kills", type=int, default=3)
+        command.add_argument("--stall", type=float, default=3.0, help="seconds")
         command.add_argument("--deliveries", type=int, default=5_000)
         command.add_argument("--outage", type=float, default=15.0, help="seconds")
     options = parser.parse_args()

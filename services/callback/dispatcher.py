@@ -22,6 +22,7 @@ from services.callback.call import Answer, Call, CallFailure
 from services.callback.http_client import HttpClient
 from services.callback.http_settings import CallbackHttpSettings
 from services.callback.lanes import Lanes, SentAwayError
+from services.callback.loop_clock import LoopClock
 from services.callback.origins import Origin, load_origins
 from services.callback.ports import ALONE, DeferralReason, Deferred, Disabled, Dispatched, Ownership
 from services.callback.resolver import SystemLookup
@@ -77,7 +78,8 @@ class HttpDispatcher:
         self._clock = clock
         self._ownership = ownership
         self._origins = load_origins(settings)
-        self._lanes = Lanes(settings.callback_total_concurrency)
+        self._loop_clock = LoopClock()
+        self._lanes = Lanes(settings.callback_total_concurrency, self._loop_clock.now_s)
         self._breakers = Breakers(
             BreakerPolicy(
                 failures=settings.breaker_failures,
@@ -117,8 +119,10 @@ class HttpDispatcher:
         self._lookup.close()
 
     async def run(self) -> None:
-        """Follow which destinations are disabled until cancelled."""
-        await self._directory.run()
+        """Follow which destinations are disabled, and the pace of this process, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._directory.run())
+            tasks.create_task(self._loop_clock.run())
 
     @asynccontextmanager
     async def dispatch(self, delivery: Delivery) -> AsyncIterator[Dispatched]:

@@ -3,8 +3,11 @@
 A call that has been answered leaves its place to the next one. Until what came of it is recorded it counts
 all the same: when the log is slow, calls begin no faster than they are recorded.
 
-Where calls are scarce, origins that wait take turns, so that a long queue for one does not delay another. No
-wait is longer than its bound; whoever is sent away is told when to come back, at the pace of the origin.
+Where calls are scarce, origins that wait take turns, so that a long queue for one does not delay another.
+
+To send a delivery away and take it back costs more than to make it: it is done where a queue stands, for it
+would fill the windows of its partitions, and never only because a queue is long. What is not fetched yet
+waits in the log at no cost. Whoever is sent away is told when to come back, at the pace of the origin.
 """
 
 import asyncio
@@ -17,7 +20,18 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from services.callback import http_metrics
-from shared.domain.pacing import NO_TURNS, Turns, next_turn, reserve, took
+from shared.domain.pacing import (
+    LONGEST_WAITS,
+    NO_TURNS,
+    NOTHING_SERVED,
+    Served,
+    Turns,
+    moves,
+    next_turn,
+    reserve,
+    served,
+    took,
+)
 
 __all__ = ["UNRECORDED_SHARE", "LaneLimits", "Lanes", "SentAwayError"]
 
@@ -42,12 +56,28 @@ class SentAwayError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneLimits:
-    """Limits of one origin. `rate` is calls a second, 0 for none; nobody waits longer than `wait_s`."""
+    """Limits of one origin. `rate` is calls a second, 0 for none.
+
+    Nobody waits longer than `wait_s` in a queue that stands, nor than `longest_wait_s` in one that moves.
+    """
 
     concurrency: int
     queue: int
     wait_s: float
     rate: float = 0.0
+
+    @property
+    def longest_wait_s(self) -> float:
+        """Longest wait for a call."""
+        return self.wait_s * LONGEST_WAITS
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    granted: asyncio.Future[None]
+    since_s: float
+    place: int
+    """Its turn comes once so many have been granted, or sooner where others before it give up."""
 
 
 @dataclass(slots=True)
@@ -55,7 +85,9 @@ class _Lane:
     limits: LaneLimits
     running: int = 0
     unrecorded: int = 0
-    waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
+    waiting: deque[_Waiting] = field(default_factory=deque)
+    granted: int = 0
+    served: Served = NOTHING_SERVED
     turns: Turns = NO_TURNS
     free_ms: float = 0.0
     begun_s: OrderedDict[object, float] = field(default_factory=OrderedDict)
@@ -74,21 +106,24 @@ class _Lane:
     def in_use(self) -> bool:
         return bool(self.running or self.unrecorded or self.waiting)
 
-    def pace(self) -> Turns:
+    def pace(self, now_s: float) -> Turns:
         """Its turns as they come now: calls that hang tell of it before they end."""
         oldest_s = next(iter(self.begun_s.values()), None)
         if oldest_s is None:
             return self.turns
-        return replace(self.turns, call_ms=max(self.turns.call_ms, (time.monotonic() - oldest_s) * 1000))
+        return replace(self.turns, call_ms=max(self.turns.call_ms, (now_s - oldest_s) * 1000))
 
-    @property
-    def is_full(self) -> bool:
-        """Whether another one would wait too long at the present pace, or too many wait already."""
-        waiting, most = len(self.waiting), self.limits.concurrency
-        if waiting < min(most, self.limits.queue):
+    def is_full(self, now_s: float) -> bool:
+        """Whether another one would wait in vain: so many wait already, or the first one does."""
+        if len(self.waiting) >= self.limits.queue:
+            return True
+        if not self.waiting or now_s - self.waiting[0].since_s < self.limits.wait_s / 2:
             return False
-        expected_s = waiting * self.pace().call_ms / most / 1000
-        return waiting >= self.limits.queue or expected_s >= self.limits.wait_s
+        return not self.moves(now_s, len(self.waiting))
+
+    def moves(self, now_s: float, ahead: int) -> bool:
+        """Whether one that has `ahead` before it will be served soon."""
+        return moves(self.served, now_s, self.limits.wait_s, ahead)
 
     def idle(self, now_ms: float) -> bool:
         """Whether forgetting this lane changes nothing."""
@@ -98,8 +133,9 @@ class _Lane:
 class Lanes:
     """The lanes of all origins."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._total = total
+        self._clock_s = clock_s
         self._running = 0
         self._lanes: OrderedDict[str, _Lane] = OrderedDict()
         self._next: OrderedDict[str, None] = OrderedDict()
@@ -115,7 +151,7 @@ class Lanes:
         Yields what is to be called, once, when the call has been answered.
 
         Raises:
-            SentAwayError: the queue is full, or the wait was too long.
+            SentAwayError: the queue is full or stands, or the wait was too long.
         """
         lane = self._lane(origin, limits)
         await self._enter(origin, lane)
@@ -125,13 +161,13 @@ class Lanes:
         def answered() -> None:
             nonlocal is_answered
             is_answered = True
-            lane.turns = took(lane.turns, (time.monotonic() - lane.begun_s.pop(call)) * 1000)
+            lane.turns = took(lane.turns, (self._clock_s() - lane.begun_s.pop(call)) * 1000)
             lane.unrecorded += 1
             self._leave(origin, lane)
 
         try:
             await self._keep_rate(lane)
-            lane.begun_s[call] = time.monotonic()
+            lane.begun_s[call] = self._clock_s()
             yield answered
         finally:
             lane.begun_s.pop(call, None)
@@ -157,26 +193,40 @@ class Lanes:
         if self._running < self._total and lane.has_room and not lane.waiting:
             self._count(lane, 1)
             return
-        if lane.is_full:
+        if lane.is_full(self._clock_s()):
             raise SentAwayError(self._send_away(lane, _now_ms() + SHORTEST_ABSENCE_MS))
         await self._wait(origin, lane)
 
     async def _wait(self, origin: str, lane: _Lane) -> None:
         granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        lane.waiting.append(granted)
+        mine = _Waiting(granted, self._clock_s(), lane.granted + len(lane.waiting))
+        lane.waiting.append(mine)
         self._grant(origin, lane)
         try:
             with http_metrics.QUEUED.track_inprogress():
-                async with asyncio.timeout(lane.limits.wait_s):
-                    await granted
-        except BaseException as error:
-            if granted.done() and not granted.cancelled():
+                await self._until_granted(mine, lane)
+        except BaseException:
+            if granted.done():
                 self._leave(origin, lane)
-            elif granted in lane.waiting:
-                lane.waiting.remove(granted)
-            if isinstance(error, TimeoutError):
-                raise SentAwayError(self._send_away(lane, _now_ms() + SHORTEST_ABSENCE_MS)) from None
+            else:
+                lane.waiting.remove(mine)
             raise
+
+    async def _until_granted(self, mine: _Waiting, lane: _Lane) -> None:
+        """Wait for as long as the queue moves.
+
+        Raises:
+            SentAwayError: it stands, or the wait was too long.
+        """
+        limits = lane.limits
+        while not mine.granted.done():
+            await asyncio.wait((mine.granted,), timeout=limits.wait_s)
+            now_s = self._clock_s()
+            waited_s = now_s - mine.since_s
+            if mine.granted.done() or waited_s < limits.wait_s:
+                continue
+            if waited_s >= limits.longest_wait_s or not lane.moves(now_s, mine.place - lane.granted):
+                raise SentAwayError(self._send_away(lane, _now_ms() + SHORTEST_ABSENCE_MS))
 
     async def _keep_rate(self, lane: _Lane) -> None:
         if not lane.limits.rate:
@@ -201,10 +251,10 @@ class Lanes:
             lane = self._lanes[origin]
             if not lane.grantable:
                 continue
-            granted = lane.waiting.popleft()
-            if not granted.done():  # done is one whose wait was just given up
-                granted.set_result(None)
-                self._count(lane, 1)
+            lane.waiting.popleft().granted.set_result(None)
+            lane.granted += 1
+            lane.served = served(lane.served, self._clock_s(), lane.limits.wait_s, 1)
+            self._count(lane, 1)
             if lane.grantable:
                 self._next[origin] = None
 
@@ -215,7 +265,9 @@ class Lanes:
 
     def _send_away(self, lane: _Lane, earliest_ms: float) -> int:
         spread = random.random()  # noqa: S311 - spreads load, hides no secret
-        not_before_ms, told = next_turn(lane.pace(), earliest_ms, lane.limits.concurrency, spread)
+        not_before_ms, told = next_turn(
+            lane.pace(self._clock_s()), earliest_ms, lane.limits.concurrency, spread
+        )
         lane.turns = replace(lane.turns, last_ms=told.last_ms)
         return not_before_ms
 

@@ -60,7 +60,7 @@ class _OriginSettings(BaseModel):
 
     secrets: SecretStr | tuple[SecretStr, ...] = ()
     concurrency: int | None = Field(default=None, ge=1, le=1_000)
-    queue: int | None = Field(default=None, ge=0, le=10_000)
+    queue: int | None = Field(default=None, ge=0, le=100_000)
     rate: float | None = Field(default=None, ge=0, le=100_000)
     timeout_ms: int | None = Field(default=None, ge=10, le=300_000)
     headers: dict[str, SecretStr] = Field(default_factory=dict)

@@ -6,6 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from services.callback.http_settings import CallbackHttpSettings
 from shared.domain.delay import parse_schedule
+from shared.domain.pacing import LONGEST_WAITS
 from shared.domain.retry_policy import DeferralPolicy, ErrorClass, RetryPolicy
 from shared.settings import ServiceSettings
 
@@ -96,7 +97,6 @@ class CallbackSettings(ServiceSettings, CallbackHttpSettings):
     def worst_case_ms(self) -> int:
         """Longest time from the first attempt of a delivery to its end, while this service runs."""
         policy = self.retry_policy()
-        one_attempt_ms = (
-            self.deferral_policy().worst_case_ms() + self.callback_queue_wait_ms + self.callback_timeout_ms
-        )
+        in_queue_ms = LONGEST_WAITS * self.callback_queue_wait_ms
+        one_attempt_ms = self.deferral_policy().worst_case_ms() + in_queue_ms + self.callback_timeout_ms
         return policy.worst_case_ms() + policy.most_attempts() * one_attempt_ms

@@ -1,9 +1,20 @@
-"""Spreading calls over time: a rate that is kept, and turns given out at the pace of a destination."""
+"""Calls over time: a rate that is kept, turns at the pace of a destination, queues that move or stand."""
 
 from dataclasses import dataclass, replace
 from typing import Final
 
-__all__ = ["NO_TURNS", "Turns", "next_turn", "reserve", "took"]
+__all__ = [
+    "LONGEST_WAITS",
+    "NOTHING_SERVED",
+    "NO_TURNS",
+    "Served",
+    "Turns",
+    "moves",
+    "next_turn",
+    "reserve",
+    "served",
+    "took",
+]
 
 SMOOTHING: Final = 0.2
 CLOSEST_MS: Final = 1.0
@@ -11,6 +22,12 @@ CLOSEST_MS: Final = 1.0
 
 FARTHEST_MS: Final = 60_000
 """So far turns are given out; beyond, the pace of today says nothing."""
+
+PATIENCE: Final = 2
+"""A queue moves when it will be served within so many times the time in which so many were served lately."""
+
+LONGEST_WAITS: Final = 2 * PATIENCE + 1
+"""So many spans one waits at most: the first, and `PATIENCE` times what "lately" covers, two spans."""
 
 
 def reserve(free_ms: float, now_ms: float, per_second: float) -> tuple[float, float]:
@@ -47,3 +64,30 @@ def next_turn(turns: Turns, earliest_ms: float, concurrency: int, spread: float)
     if last_ms - earliest_ms > FARTHEST_MS:
         return int(earliest_ms + FARTHEST_MS * (1 + spread) / 2), turns
     return int(last_ms), replace(turns, last_ms=last_ms + max(CLOSEST_MS, turns.call_ms / concurrency))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """How many were served in the span of time that began at `since_s`, and in the one before."""
+
+    since_s: float = float("-inf")
+    now: int = 0
+    before: int = 0
+
+
+NOTHING_SERVED: Final = Served()
+
+
+def served(counts: Served, now_s: float, span_s: float, more: int = 0) -> Served:
+    """`counts` at `now_s`, when `more` have been served; a span lasts `span_s`."""
+    elapsed_s = now_s - counts.since_s
+    if elapsed_s < span_s:
+        return replace(counts, now=counts.now + more)
+    before = counts.now if elapsed_s < 2 * span_s else 0
+    return Served(since_s=now_s, now=more, before=before)
+
+
+def moves(counts: Served, now_s: float, span_s: float, ahead: int) -> bool:
+    """Whether one that has `ahead` before it is served soon, if all goes on as it went lately."""
+    lately = served(counts, now_s, span_s)
+    return ahead < PATIENCE * (lately.now + lately.before)

@@ -2,11 +2,13 @@
 
 import asyncio
 import random
+import time
 from collections import Counter
 
 import pytest
 
 from services.callback.lanes import LANES_KEPT, UNRECORDED_SHARE, LaneLimits, Lanes, SentAwayError
+from services.callback.loop_clock import LoopClock
 
 LIMITS = LaneLimits(concurrency=3, queue=5, wait_s=0.02)
 
@@ -97,3 +99,71 @@ async def test_a_call_that_hangs_spreads_the_turns_of_others_before_it_ends() ->
         await asyncio.sleep(0.3)
         first_ms, second_ms = (lanes.come_back_ms("slow", limits, 10**15) for _ in range(2))
     assert second_ms - first_ms >= 300
+
+
+async def _called(lanes: Lanes, limits: LaneLimits, call_s: float) -> bool:
+    """Whether a call was made, rather than sent away."""
+    try:
+        async with lanes.turn("origin", limits) as answered:
+            await asyncio.sleep(call_s)
+            answered()
+    except SentAwayError:
+        return False
+    return True
+
+
+async def test_nobody_is_sent_away_from_a_long_queue_that_moves() -> None:
+    """275 calls at once take twice as long as anybody would wait in a queue that stands."""
+    lanes, limits = Lanes(total=100), LaneLimits(concurrency=10, queue=1_000, wait_s=0.25)
+    begun = time.monotonic()
+    made = await asyncio.gather(*(_called(lanes, limits, 0.02) for _ in range(275)))
+    assert time.monotonic() - begun > 2 * limits.wait_s
+    assert all(made)
+
+
+async def test_all_are_sent_away_from_a_queue_that_stands_and_newcomers_at_once() -> None:
+    lanes, limits = Lanes(total=100), LaneLimits(concurrency=1, queue=1_000, wait_s=0.3)
+    async with lanes.turn("origin", limits):
+        begun = time.monotonic()
+        waiting = [asyncio.create_task(_called(lanes, limits, 0)) for _ in range(50)]
+        await asyncio.sleep(limits.wait_s * 0.6)
+        assert not await _called(lanes, limits, 0), "the first has waited for half the time, for nothing"
+        assert time.monotonic() - begun < limits.wait_s * 0.95
+        assert not any(await asyncio.gather(*waiting))
+        assert time.monotonic() - begun >= limits.wait_s
+    assert await _called(lanes, limits, 0), "nothing is left of those who were sent away"
+
+
+async def test_a_queue_that_moves_too_slowly_sends_away_whom_it_will_not_serve_in_time() -> None:
+    lanes, limits = Lanes(total=100), LaneLimits(concurrency=1, queue=1_000, wait_s=0.2)
+    made = await asyncio.gather(*(_called(lanes, limits, 0.02) for _ in range(300)))
+    served = made.count(True)
+    assert 10 <= served <= 5 * limits.wait_s / 0.02 + 2
+    assert made == [True] * served + [False] * (300 - served), "the last ones are sent away"
+
+
+async def test_a_process_that_stood_still_does_not_blame_the_destination(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("services.callback.loop_clock.TICK_S", 0.01)
+    monkeypatch.setattr("services.callback.loop_clock.STALL_S", 0.05)
+    clock = LoopClock()
+    ticking = asyncio.create_task(clock.run())
+    lanes, limits = Lanes(total=100, clock_s=clock.now_s), LaneLimits(concurrency=2, queue=100, wait_s=0.5)
+    calls = [asyncio.create_task(_called(lanes, limits, 0.03)) for _ in range(10)]
+    await asyncio.sleep(0.02)
+    time.sleep(1.0)  # noqa: ASYNC251 - the loop stands still
+    assert all(await asyncio.gather(*calls))
+    ticking.cancel()
+
+
+async def test_the_clock_of_a_loop_that_ticks_is_the_monotonic_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.callback.loop_clock.TICK_S", 0.01)
+    clock = LoopClock()
+    ticking = asyncio.create_task(clock.run())
+    began_s, real_s = clock.now_s(), time.monotonic()
+    await asyncio.sleep(0.2)
+    assert clock.now_s() - began_s == pytest.approx(time.monotonic() - real_s, abs=0.01)
+    time.sleep(0.8)  # noqa: ASYNC251 - the loop stands still
+    assert clock.now_s() - began_s == pytest.approx(time.monotonic() - real_s - 0.5, abs=0.1)
+    ticking.cancel()
