@@ -10,8 +10,8 @@ from shared.domain.types import RequestId
 
 __all__ = ["Turns"]
 
-Rank = tuple[int, int]
-"""Replay and attempt: a delivery of a higher rank is a later one."""
+Rank = tuple[int, int, int]
+"""Replay, attempt and deferrals: a delivery of a higher rank is a later one."""
 
 
 @dataclass(slots=True)
@@ -34,9 +34,11 @@ class Turns:
     async def turn(self, delivery: Delivery) -> AsyncIterator[bool]:
         """Enter with True when it is the turn of `delivery`, with False when it is a repeat.
 
-        A later attempt waits until the one under way has ended.
+        A later one waits until the one under way has ended: it may be what that one has just written, read
+        from the log before its acknowledgement has come.
         """
-        request_id, rank = delivery.request_id, (delivery.replay_count, delivery.attempt)
+        request_id = delivery.request_id
+        rank = (delivery.replay_count, delivery.attempt, delivery.deferrals)
         while (other := self._under_way.get(request_id)) is not None:
             if rank <= other.rank:
                 yield False

@@ -150,11 +150,15 @@ CallbackEvent = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallbackState:
-    """A callback as far as its facts have told. `attempts` counts the ones made since the last replay."""
+    """A callback as far as its facts have told. `attempts` counts the ones made since the last replay.
+
+    `deferrals` counts those of the attempt that is next, as far as they are known: no fact tells of them.
+    """
 
     status: CallbackStatus = CallbackStatus.PENDING
     attempts: int = 0
     replay_count: int = 0
+    deferrals: int = 0
 
 
 EMPTY_CALLBACK: Final = CallbackState()
@@ -168,11 +172,11 @@ def evolve(state: CallbackState, event: CallbackEvent) -> CallbackState:
         case CallbackDelivered():
             return replace(state, status=CallbackStatus.DELIVERED, attempts=event.attempt)
         case CallbackAttempted():
-            return replace(state, status=CallbackStatus.RETRYING, attempts=event.attempt)
+            return replace(state, status=CallbackStatus.RETRYING, attempts=event.attempt, deferrals=0)
         case CallbackDeadLettered():
             return replace(state, status=CallbackStatus.FAILED, attempts=event.attempts)
         case CallbackReplayed():
-            return replace(state, status=CallbackStatus.PENDING, attempts=0, replay_count=event.replay_count)
+            return CallbackState(replay_count=event.replay_count)
         case CallbackDiscarded():
             return replace(state, status=CallbackStatus.DISCARDED)
 

@@ -94,23 +94,29 @@ class Abandon:
 
 
 def expect(state: CallbackState, delivery: Delivery) -> CallbackState:
-    """`state` as `delivery` implies it: a later replay's tells of the replay before its fact is seen."""
-    if delivery.replay_count <= state.replay_count or state.status is CallbackStatus.DELIVERED:
+    """`state` as `delivery` implies it: it tells of its replay before the fact does, and of its deferrals."""
+    if delivery.replay_count < state.replay_count or state.status is CallbackStatus.DELIVERED:
         return state
-    return CallbackState(replay_count=delivery.replay_count)
+    if delivery.replay_count > state.replay_count:
+        state = CallbackState(replay_count=delivery.replay_count)
+    if delivery.attempt != state.attempts + 1 or delivery.deferrals <= state.deferrals:
+        return state
+    return replace(state, deferrals=delivery.deferrals)
 
 
 def decide_delivery(state: CallbackState, delivery: Delivery) -> Refusal | None:
-    """Whether `delivery` is still to be made: not when it is settled, nor when a later attempt is known.
+    """Whether `delivery` is still to be made: not when it is settled, nor when a later one is known.
 
-    The same delivery comes again when the work between an attempt and its offset's commit is repeated.
+    The same delivery comes again when the work between an attempt and its offset's commit is repeated, and
+    when an append whose acknowledgement was late is repeated: of two that are deferred, one goes on.
     """
     if delivery.replay_count < state.replay_count:
         return Refusal.STALE
     expected = expect(state, delivery)
     if expected.status in _SETTLED:
         return Refusal.SETTLED
-    return Refusal.STALE if delivery.attempt <= expected.attempts else None
+    due = (expected.attempts + 1, expected.deferrals)
+    return Refusal.STALE if (delivery.attempt, delivery.deferrals) < due else None
 
 
 def decide_attempt(

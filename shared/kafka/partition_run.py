@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, NamedTuple, Protocol
 
 import structlog
-from prometheus_client import Gauge
 
 from shared.kafka import metrics
 from shared.kafka.commit_note import CommitNote, encode_note
@@ -75,7 +74,6 @@ class PartitionRun:
         self._bytes = 0
         self._held = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._gauge: Gauge | None = None
 
     @property
     def ready(self) -> bool:
@@ -114,7 +112,8 @@ class PartitionRun:
         """Start to handle: `tracker` knows what former owners finished, `suspicion` how they ended."""
         self._tracker = tracker
         self._suspicion = suspicion
-        self._gauge = metrics.IN_FLIGHT.labels(self.partition.topic, self.partition.number)
+        in_flight = metrics.IN_FLIGHT.labels(self.partition.topic, self.partition.number)
+        in_flight.set_function(lambda: len(self._tasks))
         if suspicion is not None:
             self._limit = tracker.position
             self._started_at_commit = tracker.position
@@ -195,8 +194,6 @@ class PartitionRun:
                 self._spawn(record, self._owner.handle)
             else:
                 self._bytes -= record.size
-        if self._gauge is not None:
-            self._gauge.set(len(self._tasks))
         self._tell_room()
 
     def _tell_room(self) -> None:

@@ -19,6 +19,8 @@ from shared.domain.callbacks import (
 from shared.domain.requests import RequestStarted
 from shared.domain.retry_policy import ErrorClass, GiveUpReason
 from shared.kafka.due_heap import wall_clock_ms
+from shared.kafka.producer import SupervisedProducer
+from shared.kafka.records import OutgoingRecord, Position
 from shared.kafka.topics import Topic, topic_name
 from tests.integration.callback.support import (
     ScriptedDispatcher,
@@ -161,6 +163,27 @@ async def test_a_full_queue_defers_without_an_attempt_and_the_partition_goes_on(
 async def _delivered(settings: CallbackSettings, count: int) -> bool:
     found = await events_of(settings, Topic.CALLBACKS)
     return len(found) == count and all(isinstance(each[-1], CallbackDelivered) for each in found.values())
+
+
+async def test_a_delivery_put_off_is_made_although_it_is_read_before_its_append_is_acknowledged(
+    settings: CallbackSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The acknowledgement takes longer than the shortest tier: the delivery comes back before it."""
+    append_at_once = SupervisedProducer.append
+
+    async def acknowledged_late(self: SupervisedProducer, record: OutgoingRecord) -> Position:
+        position = await append_at_once(self, record)
+        if record.topic is Topic.CALLBACKS_RETRY_1S:
+            await asyncio.sleep(3)
+        return position
+
+    monkeypatch.setattr(SupervisedProducer, "append", acknowledged_late)
+    busy = Deferred(reason=DeferralReason.QUEUE_FULL)
+    dispatcher = ScriptedDispatcher(lambda _, call: busy if call == 1 else taken())
+    await append(settings, Topic.RESULTS, [outcome(number) for number in range(20)])
+    async with running(settings, dispatcher):
+        await until(lambda: _delivered(settings, 20))
+    assert [dispatcher.count(number) for number in range(20)] == [2] * 20
 
 
 async def test_a_deferral_has_an_end(settings: CallbackSettings) -> None:

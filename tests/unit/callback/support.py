@@ -13,7 +13,7 @@ from tests.support.requests import URL, facts, request_id
 __all__ = ["attempted", "delivered", "delivery", "replayed"]
 
 
-def delivery(number: int = 0, *, attempt: int = 1, replay_count: int = 0) -> Delivery:
+def delivery(number: int = 0, *, attempt: int = 1, replay_count: int = 0, deferrals: int = 0) -> Delivery:
     return Delivery(
         **facts(number),
         url=URL,
@@ -22,6 +22,7 @@ def delivery(number: int = 0, *, attempt: int = 1, replay_count: int = 0) -> Del
         origin="t.results-0-0",
         attempt=attempt,
         replay_count=replay_count,
+        deferrals=deferrals,
     )
 
 

@@ -50,6 +50,19 @@ async def test_a_later_attempt_waits_for_its_turn() -> None:
     assert attempts.begun == [(0, 7), (0, 1), (1, 1)]
 
 
+async def test_what_was_put_off_waits_until_that_is_acknowledged() -> None:
+    """It may be read from the log before; finished as a repeat, it would be lost."""
+    attempts = Attempts()
+    first = asyncio.create_task(attempts.attempt(delivery()))
+    await until(lambda: len(attempts.begun) == 1)
+    put_off = asyncio.create_task(attempts.attempt(delivery(deferrals=1)))
+    await asyncio.sleep(0)
+    attempts.go_on.set()
+    await asyncio.gather(first, put_off)
+    assert attempts.repeats == 0
+    assert attempts.begun == [(0, 1), (0, 1)]
+
+
 async def test_a_cancelled_attempt_gives_its_turn_back() -> None:
     attempts = Attempts()
     first = asyncio.create_task(attempts.attempt(delivery()))

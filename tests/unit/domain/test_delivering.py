@@ -160,6 +160,25 @@ def test_a_replay_s_own_repeats_are_known_even_if_its_fact_was_never_seen() -> N
     assert decide_delivery(state, tried.postponed) is None
 
 
+def test_of_two_copies_of_what_was_put_off_one_goes_on() -> None:
+    """An append that was repeated for want of an acknowledgement may have written it twice."""
+    first, second = replace(DELIVERY, deferrals=1), replace(DELIVERY, deferrals=2)
+    state = expect(expect(EMPTY_CALLBACK, second), first)
+    assert decide_delivery(state, DELIVERY) is Refusal.STALE
+    assert decide_delivery(state, first) is Refusal.STALE
+    assert decide_delivery(state, second) is None
+    assert decide_delivery(state, replace(DELIVERY, deferrals=3)) is None
+
+
+def test_deferrals_are_counted_anew_for_every_attempt_and_replay() -> None:
+    put_off = expect(EMPTY_CALLBACK, replace(DELIVERY, deferrals=7))
+    tried = decide_attempt(DELIVERY, FAILURE, RetryPolicy(), jitter=0)
+    assert isinstance(tried, TryAgain)
+    assert decide_delivery(evolve(put_off, tried.fact), tried.postponed) is None
+    assert decide_delivery(evolve(put_off, REPLAYED), replace(DELIVERY, replay_count=1)) is None
+    assert decide_delivery(put_off, replace(DELIVERY, replay_count=1)) is None
+
+
 @pytest.mark.parametrize("replay_count", [0, 1, 5])
 def test_delivered_is_delivered_whatever_is_replayed(replay_count: int) -> None:
     delivered = CallbackState(status=CallbackStatus.DELIVERED)
