@@ -65,13 +65,13 @@ class MariaNode:
         """
         if self._data.exists():
             return
-        self.directory.mkdir(parents=True, exist_ok=True)
+        self._temporary.mkdir(parents=True, exist_ok=True)
         new, log = self.directory / "data.new", self.directory / "install.log"
         shutil.rmtree(new, ignore_errors=True)
         script = self.distribution.mariadb / "scripts/mariadb-install-db"
         command = [str(script), "--no-defaults", self._base, f"--datadir={new}", "--skip-test-db"]
         command += ["--auth-root-authentication-method=normal", *_as_root()]
-        if await run_to_end(command, environment=environment(self.data_dir, {}), log=log):
+        if await run_to_end(command, environment=environment(self.data_dir, self._own_tmpdir), log=log):
             raise LocalError(
                 f"the database could not be created in {self.directory}: {complaint(log, first=True)} ({log})"
             )
@@ -85,7 +85,8 @@ class MariaNode:
         command += [f"--lc-messages-dir={self.distribution.mariadb}/share"]
         if not self.durable:
             command += ["--innodb-flush-log-at-trx-commit=0", "--innodb-doublewrite=OFF"]
-        return Launch(command, self._works)
+        self._temporary.mkdir(exist_ok=True)
+        return Launch(command, self._works, environment=self._own_tmpdir)
 
     async def _works(self) -> bool:
         return await asyncio.to_thread(_answers, self.port)
@@ -93,6 +94,15 @@ class MariaNode:
     @property
     def _base(self) -> str:
         return f"--basedir={self.distribution.mariadb}"
+
+    @property
+    def _temporary(self) -> Path:
+        return self.directory / "tmp"
+
+    @property
+    def _own_tmpdir(self) -> dict[str, str]:
+        """A server that starts deletes the temporary tables that it finds, be they another server's."""
+        return {"TMPDIR": str(self._temporary)}
 
     @property
     def _data(self) -> Path:
