@@ -34,6 +34,9 @@ from shared.testing.receiver_behaviour import OBEDIENT, Behaviour
 
 SECRET: Final = "whsec_" + "c2VjcmV0IG9mIHRoZSBjYWxsYmFjayBiZW5jaG1hcms="
 WARM_UP: Final = 200
+WARM_UP_S: Final = 10.0
+"""Before latencies are taken: the broker compiles its code in the first seconds of load."""
+
 QUIET_S: Final = 120.0
 SOURCE: Final = "bench"
 LATE_S: Final = 1.0
@@ -119,7 +122,8 @@ def delays_ms(bench: Bench, accepted: dict[str, float], missing: set[str]) -> La
 async def latency(options: argparse.Namespace) -> None:
     """Accept to callback, open loop."""
     async with running() as bench:
-        await bench.arrivals.wait_for(set(await submit_at_rate(bench, options.rate, WARM_UP)))
+        warm_up = int(options.rate * WARM_UP_S)
+        await bench.arrivals.wait_for(set(await submit_at_rate(bench, options.rate, warm_up)))
         accepted = await submit_at_rate(bench, options.rate, int(options.rate * options.seconds))
         missing = await bench.arrivals.wait_for(set(accepted))
         found = delays_ms(bench, accepted, missing)
@@ -169,8 +173,8 @@ async def stall(options: argparse.Namespace) -> None:
     late = [at_s for each, at_s in accepted.items() if each in first_s and first_s[each] - at_s > LATE_S]
     caught_up_s = max(late, default=resumed) - resumed
     print(
-        f"{len(accepted)} accepted at {options.rate:g}/s, a pause of {options.stall:g} s: the last that took over "
-        f"{LATE_S:g} s was accepted {caught_up_s:.1f} s after the pause; the longest took "
+        f"{len(accepted)} accepted at {options.rate:g}/s, a pause of {options.stall:g} s: the last that took "
+        f"over {LATE_S:g} s was accepted {caught_up_s:.1f} s after the pause; the longest took "
         f"{delays_ms(bench, accepted, missing).row()[-1]} ms; {len(missing)} missing, {repeated} repeated"
     )
 
@@ -179,6 +183,8 @@ async def neighbour(options: argparse.Namespace) -> None:
     """A healthy destination by itself, and while as many deliveries go to another one."""
     rows = []
     rate, count = options.rate, int(options.rate * options.seconds)
+    other_rate = options.other_rate or rate
+    others_count = int(other_rate * options.seconds)
     async with running() as bench, Receiver(secrets=[SECRET]) as other:
         await bench.arrivals.wait_for(set(await submit_at_rate(bench, rate, WARM_UP)))
         others = {
@@ -189,13 +195,23 @@ async def neighbour(options: argparse.Namespace) -> None:
             "beside one that answers after 25 s": other.url(delay_ms=25_000),
         }
         for name, url in others.items():
-            beside = asyncio.create_task(submit_at_rate(bench, rate, count, url)) if url else None
+            beside = (
+                asyncio.create_task(submit_at_rate(bench, other_rate, others_count, url)) if url else None
+            )
             accepted = await submit_at_rate(bench, rate, count)
             missing = await bench.arrivals.wait_for(set(accepted))
             rows.append((name, *delays_ms(bench, accepted, missing).row(), f"{len(missing)}"))
             if beside is not None:
                 await beside
-    head = (f"202 to callback at {rate:g}/s, ms", "callbacks", "p50", "p95", "p99", "max", "missing")
+    head = (
+        f"202 to callback at {rate:g}/s beside {other_rate:g}/s, ms",
+        "callbacks",
+        "p50",
+        "p95",
+        "p99",
+        "max",
+        "missing",
+    )
     print_table(head, rows)
 
 
@@ -246,6 +262,7 @@ def main() -> None:
         command = commands.add_parser(measure.__name__)
         command.set_defaults(measure=measure)
         command.add_argument("--rate", type=float, default=200.0, help="submissions a second")
+        command.add_argument("--other-rate", type=float, help="submissions a second for a neighbour")
         command.add_argument("--seconds", type=float, default=30.0)
         command.add_argument("--kills", type=int, default=3)
         command.add_argument("--stall", type=float, default=3.0, help="seconds")
