@@ -28,18 +28,23 @@ from shared.domain.pacing import (
     Turns,
     moves,
     next_turn,
+    pace_ms,
     reserve,
     served,
     took,
 )
 
-__all__ = ["UNRECORDED_SHARE", "LaneLimits", "Lanes", "SentAwayError"]
+__all__ = ["LANES_KEPT", "RETURN_MS", "UNRECORDED_SHARE", "LaneLimits", "Lanes", "SentAwayError"]
 
 LANES_KEPT: Final = 10_000
 LANES_EXAMINED: Final = 2
 """At every new one: more are looked at than are added, so that those that are forgotten keep up."""
 
 SHORTEST_ABSENCE_MS: Final = 1_000
+RETURN_MS: Final = 2.0
+"""Between two that come back to a destination that was failing: about what one process can deliver. What the
+destination cannot take waits in its queue."""
+
 UNRECORDED_SHARE: Final = 3
 """For every call to an origin at a time, so many that are under way or unrecorded: the most that a death
 repeats. With less, a log that takes 50 ms would hold up an origin that takes 5."""
@@ -111,7 +116,7 @@ class _Lane:
         oldest_s = next(iter(self.begun_s.values()), None)
         if oldest_s is None:
             return self.turns
-        return replace(self.turns, call_ms=max(self.turns.call_ms, (now_s - oldest_s) * 1000))
+        return replace(self.turns, call_ms=max(self.turns.call_ms or 0.0, (now_s - oldest_s) * 1000))
 
     def is_full(self, now_s: float) -> bool:
         """Whether another one would wait in vain: so many wait already, or the first one does."""
@@ -178,8 +183,11 @@ class Lanes:
                 self._leave(origin, lane)
 
     def come_back_ms(self, origin: str, limits: LaneLimits, earliest_ms: float) -> int:
-        """When one that was sent away for another reason should come back, not before `earliest_ms`."""
-        return self._send_away(self._lane(origin, limits), earliest_ms)
+        """When one that was sent away for another reason should come back, not before `earliest_ms`.
+
+        What is known of the pace of a destination that fails says nothing of it when it is well again.
+        """
+        return self._next_turn(self._lane(origin, limits), earliest_ms, RETURN_MS)
 
     def _lane(self, origin: str, limits: LaneLimits) -> _Lane:
         lane = self._lanes.get(origin)
@@ -264,11 +272,12 @@ class Lanes:
         http_metrics.CALLS.set(self._running)
 
     def _send_away(self, lane: _Lane, earliest_ms: float) -> int:
+        apart_ms = pace_ms(lane.pace(self._clock_s()), lane.limits.concurrency)
+        return self._next_turn(lane, earliest_ms, apart_ms)
+
+    def _next_turn(self, lane: _Lane, earliest_ms: float, apart_ms: float) -> int:
         spread = random.random()  # noqa: S311 - spreads load, hides no secret
-        not_before_ms, told = next_turn(
-            lane.pace(self._clock_s()), earliest_ms, lane.limits.concurrency, spread
-        )
-        lane.turns = replace(lane.turns, last_ms=told.last_ms)
+        not_before_ms, lane.turns = next_turn(lane.turns, earliest_ms, apart_ms, spread)
         return not_before_ms
 
     def _forget_idle(self) -> None:

@@ -11,12 +11,16 @@ __all__ = [
     "Turns",
     "moves",
     "next_turn",
+    "pace_ms",
     "reserve",
     "served",
     "took",
 ]
 
 SMOOTHING: Final = 0.2
+UNKNOWN_CALL_MS: Final = 50.0
+"""How long a call takes, as long as none was made."""
+
 CLOSEST_MS: Final = 1.0
 """Turns are never closer: a crowd that comes back at once would cost more than it could deliver."""
 
@@ -41,9 +45,9 @@ def reserve(free_ms: float, now_ms: float, per_second: float) -> tuple[float, fl
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turns:
-    """The pace of a destination: how long calls take, and the turn that was given out last."""
+    """The pace of a destination: how long calls take, where any was made, and the turn given out last."""
 
-    call_ms: float = 50.0
+    call_ms: float | None = None
     last_ms: float = 0.0
 
 
@@ -52,18 +56,25 @@ NO_TURNS: Final = Turns()
 
 def took(turns: Turns, call_ms: float) -> Turns:
     """The pace after another call."""
-    return replace(turns, call_ms=turns.call_ms + SMOOTHING * (call_ms - turns.call_ms))
+    known_ms = call_ms if turns.call_ms is None else turns.call_ms
+    return replace(turns, call_ms=known_ms + SMOOTHING * (call_ms - known_ms))
 
 
-def next_turn(turns: Turns, earliest_ms: float, concurrency: int, spread: float) -> tuple[int, Turns]:
-    """When to come back, for one that cannot be taken now: behind all who were sent away before.
+def next_turn(turns: Turns, earliest_ms: float, apart_ms: float, spread: float) -> tuple[int, Turns]:
+    """When to come back, for one that cannot be taken now: `apart_ms` behind who was sent away before.
 
     Where turns are given out too far ahead, `spread`, a number drawn from [0, 1), decides instead.
     """
     last_ms = max(turns.last_ms, earliest_ms)
     if last_ms - earliest_ms > FARTHEST_MS:
         return int(earliest_ms + FARTHEST_MS * (1 + spread) / 2), turns
-    return int(last_ms), replace(turns, last_ms=last_ms + max(CLOSEST_MS, turns.call_ms / concurrency))
+    return int(last_ms), replace(turns, last_ms=last_ms + max(CLOSEST_MS, apart_ms))
+
+
+def pace_ms(turns: Turns, concurrency: int) -> float:
+    """The time from one call's end to the next one's, with `concurrency` at a time."""
+    call_ms = UNKNOWN_CALL_MS if turns.call_ms is None else turns.call_ms
+    return call_ms / concurrency
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

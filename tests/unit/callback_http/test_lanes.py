@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from services.callback.lanes import LANES_KEPT, UNRECORDED_SHARE, LaneLimits, Lanes, SentAwayError
+from services.callback.lanes import LANES_KEPT, RETURN_MS, UNRECORDED_SHARE, LaneLimits, Lanes, SentAwayError
 from services.callback.loop_clock import LoopClock
 
 LIMITS = LaneLimits(concurrency=3, queue=5, wait_s=0.02)
@@ -95,10 +95,22 @@ async def test_any_number_of_origins_takes_bounded_room() -> None:
 async def test_a_call_that_hangs_spreads_the_turns_of_others_before_it_ends() -> None:
     lanes = Lanes(total=1)
     limits = LaneLimits(concurrency=1, queue=0, wait_s=1)
+    not_before_ms = []
     async with lanes.turn("slow", limits):
         await asyncio.sleep(0.3)
-        first_ms, second_ms = (lanes.come_back_ms("slow", limits, 10**15) for _ in range(2))
-    assert second_ms - first_ms >= 300
+        for _ in range(2):
+            with pytest.raises(SentAwayError) as away:
+                async with lanes.turn("slow", limits):
+                    """There is no queue."""
+            not_before_ms.append(away.value.not_before_ms)
+    assert not_before_ms[1] - not_before_ms[0] >= 300
+
+
+def test_those_who_come_back_to_a_destination_that_failed_do_not_come_at_once_nor_at_its_old_pace() -> None:
+    lanes = Lanes(total=1)
+    back_ms = [lanes.come_back_ms("failing", LIMITS, 10**12) for _ in range(5_000)]
+    assert back_ms == sorted(back_ms)
+    assert back_ms[-1] - back_ms[0] == pytest.approx(5_000 * RETURN_MS, abs=10)
 
 
 async def _called(lanes: Lanes, limits: LaneLimits, call_s: float) -> bool:
