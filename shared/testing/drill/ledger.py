@@ -89,16 +89,23 @@ class Verdict:
         )
         return not any(faults) and self.repeated_calls <= repeats
 
-    def lines(self) -> list[str]:
-        """The verdict for people."""
+    def lines(self, *, repeats: int = 0) -> list[str]:
+        """The verdict for people; up to `repeats` callbacks may have come again, since their caller died."""
         return [
             f"accepted {self.accepted}, answered in the call {self.answered}, called back {self.called}",
             f"wrong results: {self.wrong_answers} answers, {self.wrong_calls} callbacks",
             f"callbacks: {self.missing_calls} missing, {self.repeated_calls} repeated, "
             f"{self.unverified_calls} with a bad signature, {self.unasked_calls} never asked for",
             f"listed otherwise than they ended: {dict(self.miscounted)}",
-            "every promise was kept, once" if self.kept() else "NOT every promise was kept once",
+            self._conclusion(repeats),
         ]
+
+    def _conclusion(self, repeats: int) -> str:
+        if self.kept():
+            return "every promise was kept, once"
+        if self.kept(repeats=repeats):
+            return f"every promise was kept; the deaths excuse up to {repeats} repeated callbacks"
+        return "NOT every promise was kept once"
 
 
 def judge(
