@@ -14,7 +14,7 @@ from contextlib import suppress
 from bench.system import own_system
 from infra.local.system import System
 from services.callback.http_settings import CallbackHttpSettings
-from services.callback.lanes import UNRECORDED_SHARE
+from services.callback.lane import UNRECORDED_SHARE
 from shared.testing.drill.drill import DrillPlan, run_drill
 from shared.testing.drill.ledger import Verdict
 from shared.testing.receiver import Receiver

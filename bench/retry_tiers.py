@@ -54,8 +54,11 @@ class Taker:
     async def run(self) -> None:
         """Nothing to follow."""
 
+    def release(self) -> None:
+        """Nobody waits."""
+
     @asynccontextmanager
-    async def dispatch(self, delivery: Delivery) -> AsyncIterator[Dispatched]:
+    async def dispatch(self, delivery: Delivery, partition: int) -> AsyncIterator[Dispatched]:
         """Take it."""
         now_ms = wall_clock_ms()
         self.late_ms[delivery.source].append(now_ms - delivery.not_before_ms)

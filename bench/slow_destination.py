@@ -59,7 +59,7 @@ def delivery(url: str, number: int) -> Delivery:
 async def deliver(dispatcher: HttpDispatcher, each: Delivery) -> None:
     """Attempt a delivery until it was attempted."""
     while True:
-        async with dispatcher.dispatch(each) as dispatched:
+        async with dispatcher.dispatch(each, 0) as dispatched:
             pass
         if not isinstance(dispatched, Deferred):
             return

@@ -107,6 +107,7 @@ class CallbackService:
         stopping = asyncio.create_task(self._consumer.stop())
         await asyncio.sleep(0)
         self.heap.close()
+        self._dispatcher.release()
         await stopping
 
 

@@ -21,7 +21,8 @@ from services.callback.breakers import Breakers, Permit
 from services.callback.call import Answer, Call, CallFailure
 from services.callback.http_client import HttpClient
 from services.callback.http_settings import CallbackHttpSettings
-from services.callback.lanes import Lanes, SentAwayError
+from services.callback.lane import Room
+from services.callback.lanes import SHORTEST_ABSENCE_MS, Lanes, SentAwayError
 from services.callback.loop_clock import LoopClock
 from services.callback.origins import Origin, load_origins
 from services.callback.ports import ALONE, DeferralReason, Deferred, Disabled, Dispatched, Ownership
@@ -41,7 +42,6 @@ __all__ = ["HttpDispatcher"]
 log = structlog.get_logger()
 
 SOURCE: Final = "/consuma/callback"
-SHORTEST_ABSENCE_MS: Final = 1_000
 PROBE_GRACE_MS: Final = 5_000
 """A probe may last as long as any attempt, and a little longer."""
 
@@ -79,7 +79,11 @@ class HttpDispatcher:
         self._ownership = ownership
         self._origins = load_origins(settings)
         self._loop_clock = LoopClock()
-        self._lanes = Lanes(settings.callback_total_concurrency, self._loop_clock.now_s)
+        self._lanes = Lanes(
+            settings.callback_total_concurrency,
+            Room(2 * settings.callback_queue, 2 * settings.callback_queue_bytes),
+            self._loop_clock,
+        )
         self._breakers = Breakers(
             BreakerPolicy(
                 failures=settings.breaker_failures,
@@ -124,14 +128,18 @@ class HttpDispatcher:
             tasks.create_task(self._directory.run())
             tasks.create_task(self._loop_clock.run())
 
+    def release(self) -> None:
+        """Let nobody wait for a call any more."""
+        self._lanes.close()
+
     @asynccontextmanager
-    async def dispatch(self, delivery: Delivery) -> AsyncIterator[Dispatched]:
-        """Send `delivery` once, unless it has to wait or must not be sent; raises only when cancelled."""
+    async def dispatch(self, delivery: Delivery, partition: int) -> AsyncIterator[Dispatched]:
+        """Send `delivery` once, unless it has to wait or must not be sent."""
         async with AsyncExitStack() as place:
-            dispatched = await self._dispatch(delivery, place)
+            dispatched = await self._dispatch(delivery, partition, place)
             yield dispatched
 
-    async def _dispatch(self, delivery: Delivery, place: AsyncExitStack) -> Dispatched:
+    async def _dispatch(self, delivery: Delivery, partition: int, place: AsyncExitStack) -> Dispatched:
         """What came of `delivery`; one that was attempted stays in its lane until `place` is left."""
         problem = callback_url_problem(delivery.url)
         if problem is not None:
@@ -144,10 +152,10 @@ class HttpDispatcher:
         disabled = self._directory.disabled(destination)
         if disabled is not None:
             return Disabled(message=disabled_message(disabled))
-        return await self._when_possible(delivery, origin, destination, place)
+        return await self._when_possible(delivery, partition, origin, destination, place)
 
     async def _when_possible(
-        self, delivery: Delivery, origin: Origin, destination: str, place: AsyncExitStack
+        self, delivery: Delivery, partition: int, origin: Origin, destination: str, place: AsyncExitStack
     ) -> Dispatched:
         """Make the delivery when its breakers and its origin's limits let it, else say when to come back.
 
@@ -161,7 +169,10 @@ class HttpDispatcher:
             while True:
                 await self._ownership.prove_ownership()
                 async with AsyncExitStack() as turn:
-                    answered = await turn.enter_async_context(self._lanes.turn(origin.name, origin.limits))
+                    mine = self._lanes.turn(
+                        origin.name, origin.limits, partition=partition, size=len(delivery.body)
+                    )
+                    answered = await turn.enter_async_context(mine)
                     if not self._ownership.ownership_is_proven():
                         continue
                     permit = self._breakers.admit(origin.name, destination, self._now_ms())

@@ -151,7 +151,7 @@ class CallbackHandler:
             elif not self._refused(record, delivery):
                 if delivery.replay_count:
                     self._known.of(record.partition).expect(delivery)
-                async with self._dispatcher.dispatch(delivery) as dispatched:
+                async with self._dispatcher.dispatch(delivery, record.partition) as dispatched:
                     decision = self._decide(delivery, dispatched)
                     await self._carry_out(record, decision)
                 log_attempt(record, delivery, dispatched, decision)

@@ -4,11 +4,14 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge
 
-__all__ = ["BREAKERS", "CALLS", "DISABLED", "LANES", "OPENINGS", "QUEUED"]
+__all__ = ["BREAKERS", "CALLS", "DISABLED", "LANES", "LOOP_LATE_SECONDS", "OPENINGS", "QUEUED"]
 
 CALLS: Final = Gauge("consuma_callback_calls", "Calls under way.")
 QUEUED: Final = Gauge("consuma_callback_queued", "Deliveries that wait for a call to their origin.")
 LANES: Final = Gauge("consuma_callback_origins", "Origins whose limits and pace are remembered.")
+LOOP_LATE_SECONDS: Final = Gauge(
+    "consuma_callback_loop_late_seconds", "How late the event loop is on average: above 0.025 it is behind."
+)
 BREAKERS: Final = Gauge(
     "consuma_callback_breakers", "Breakers that are open or have counted failures, by level.", ["level"]
 )

@@ -52,13 +52,21 @@ class CallbackHttpSettings(KafkaSettings):
         default=8, ge=1, le=1_000, description="Most calls to one origin at a time, and its connections."
     )
     callback_queue: int = Field(
-        default=4_096, ge=0, le=100_000, description="Most deliveries that wait for a call to one origin."
+        default=250,
+        ge=0,
+        le=25_000,
+        description="Most deliveries of a partition that wait for a call to one origin; to all, twice that.",
+    )
+    callback_queue_bytes: int = Field(
+        default=4 * 1024 * 1024,
+        ge=64 * 1024,
+        description="Most bytes of such deliveries; to all origins, twice that.",
     )
     callback_queue_wait_ms: int = Field(
         default=5_000,
         ge=0,
         le=30_000,
-        description="Longest such wait in a queue that stands, in ms; in one that moves, five times that.",
+        description="Longest such wait in a queue that stands, in ms; in one that moves, four times that.",
     )
     callback_total_concurrency: int = Field(
         default=256, ge=1, le=10_000, description="Most calls at a time, all origins together."

@@ -4,23 +4,37 @@ import asyncio
 import time
 from typing import Final
 
+from services.callback import http_metrics
+
 __all__ = ["LoopClock"]
 
 TICK_S: Final = 0.1
 STALL_S: Final = 0.3
 """A gap between two ticks counts as no more than this."""
 
+BEHIND_S: Final = 0.025
+"""Ticks that come so late on average tell of a loop with more to do than it gets done."""
+
+SMOOTHING: Final = 0.2
+
 
 class LoopClock:
     """Seconds since any point, without those in which the event loop did not run.
 
     After a pause of the whole process, calls under way look as if their receivers had hung for as long. Ages
-    taken by this clock do not. Until it runs, and when the loop ticks in time, it is the monotonic clock.
+    taken by this clock do not. While it does not run, and when the loop ticks in time, it is the monotonic
+    clock.
     """
 
     def __init__(self) -> None:
         self._lost_s = 0.0
+        self._late_s = 0.0
         self._ticked_s: float | None = None
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the loop has been late of late."""
+        return self._late_s > BEHIND_S
 
     def now_s(self) -> float:
         """The time now."""
@@ -30,11 +44,21 @@ class LoopClock:
     async def run(self) -> None:
         """Tick until cancelled."""
         self._ticked_s = time.monotonic()
-        while True:
-            await asyncio.sleep(TICK_S)
-            now_s = time.monotonic()
-            self._lost_s += self._stalled_s(now_s)
-            self._ticked_s = now_s
+        try:
+            while True:
+                await asyncio.sleep(TICK_S)
+                self._tick(time.monotonic(), self._ticked_s)
+        finally:
+            self._lost_s += self._stalled_s(time.monotonic())
+            self._ticked_s = None
+            self._late_s = 0.0
+
+    def _tick(self, now_s: float, before_s: float) -> None:
+        self._lost_s += self._stalled_s(now_s)
+        self._ticked_s = now_s
+        late_s = min(now_s - before_s - TICK_S, STALL_S)
+        self._late_s += SMOOTHING * (late_s - self._late_s)
+        http_metrics.LOOP_LATE_SECONDS.set(self._late_s)
 
     def _stalled_s(self, now_s: float) -> float:
         return 0.0 if self._ticked_s is None else max(0.0, now_s - self._ticked_s - STALL_S)

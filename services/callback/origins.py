@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from yarl import URL
 
 from services.callback.http_settings import CallbackHttpSettings
-from services.callback.lanes import LaneLimits
+from services.callback.lane import LaneLimits
 from services.callback.signing import SecretError, Signer, parse_secrets
 
 __all__ = ["Origin", "Origins", "OriginsError", "load_origins", "origin_of"]
@@ -60,7 +60,7 @@ class _OriginSettings(BaseModel):
 
     secrets: SecretStr | tuple[SecretStr, ...] = ()
     concurrency: int | None = Field(default=None, ge=1, le=1_000)
-    queue: int | None = Field(default=None, ge=0, le=100_000)
+    queue: int | None = Field(default=None, ge=0, le=25_000)
     rate: float | None = Field(default=None, ge=0, le=100_000)
     timeout_ms: int | None = Field(default=None, ge=10, le=300_000)
     headers: dict[str, SecretStr] = Field(default_factory=dict)
@@ -97,6 +97,7 @@ class Origins:
             limits=LaneLimits(
                 concurrency=own.concurrency or general.callback_concurrency,
                 queue=general.callback_queue if own.queue is None else own.queue,
+                queue_bytes=general.callback_queue_bytes,
                 wait_s=general.callback_queue_wait_ms / 1000,
                 rate=general.callback_rate if own.rate is None else own.rate,
             ),

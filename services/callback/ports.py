@@ -80,10 +80,14 @@ class Dispatcher(Protocol):
     async def run(self) -> None:
         """Follow what changes (the disabled destinations) until cancelled; an exception ends the service."""
 
-    def dispatch(self, delivery: Delivery) -> AbstractAsyncContextManager[Dispatched]:
-        """Send `delivery` once, unless it has to wait or must not be sent.
+    def release(self) -> None:
+        """The service stops: what waits for a call is left to the next owner, calls under way go on."""
+
+    def dispatch(self, delivery: Delivery, partition: int) -> AbstractAsyncContextManager[Dispatched]:
+        """Send `delivery`, of this partition number, once, unless it has to wait or must not be sent.
 
         Entered with what came of it, within the total deadline of an attempt and the bounded wait in its
-        destination's queue; raises only when it is cancelled. What came of it is to be recorded before the
-        exit: how many attempts of an origin are unrecorded is bounded, as a death repeats them.
+        destination's queue; raises only when it is cancelled or, `LeaveRecord`, released. What came of it is
+        to be recorded before the exit: how many attempts of an origin are unrecorded is bounded, as a death
+        repeats them.
         """

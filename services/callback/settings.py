@@ -80,6 +80,17 @@ class CallbackSettings(ServiceSettings, CallbackHttpSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _leave_room_in_the_window(self) -> Self:
+        """What waits for calls takes half of a partition's window at most: the rest goes on."""
+        most, most_bytes = self.callback_window // 4, self.callback_window_bytes // 4
+        if self.callback_queue > most or self.callback_queue_bytes > most_bytes:
+            raise ValueError(
+                f"CONSUMA_CALLBACK_QUEUE may be {most} at most and its _BYTES {most_bytes}, a quarter of "
+                "CONSUMA_CALLBACK_WINDOW and of its _BYTES: lower the former or raise the latter"
+            )
+        return self
+
     def retry_policy(self) -> RetryPolicy:
         """When to try again, and how often."""
         return RetryPolicy(
@@ -97,6 +108,8 @@ class CallbackSettings(ServiceSettings, CallbackHttpSettings):
     def worst_case_ms(self) -> int:
         """Longest time from the first attempt of a delivery to its end, while this service runs."""
         policy = self.retry_policy()
-        in_queue_ms = LONGEST_WAITS * self.callback_queue_wait_ms
+        in_queue_ms = (
+            2 * LONGEST_WAITS + 1
+        ) * self.callback_queue_wait_ms  # before and after deferrals; rate
         one_attempt_ms = self.deferral_policy().worst_case_ms() + in_queue_ms + self.callback_timeout_ms
         return policy.worst_case_ms() + policy.most_attempts() * one_attempt_ms

@@ -99,9 +99,8 @@ def expect(state: CallbackState, delivery: Delivery) -> CallbackState:
         return state
     if delivery.replay_count > state.replay_count:
         state = CallbackState(replay_count=delivery.replay_count)
-    if delivery.attempt != state.attempts + 1 or delivery.deferrals <= state.deferrals:
-        return state
-    return replace(state, deferrals=delivery.deferrals)
+    known, told = (state.attempts + 1, state.deferrals), (delivery.attempt, delivery.deferrals)
+    return replace(state, attempts=told[0] - 1, deferrals=told[1]) if told > known else state
 
 
 def decide_delivery(state: CallbackState, delivery: Delivery) -> Refusal | None:

@@ -1,19 +1,15 @@
-"""Calls over time: a rate that is kept, turns at the pace of a destination, queues that move or stand."""
+"""Spreading calls over time: a rate that is kept, and turns given out one after the other."""
 
 from dataclasses import dataclass, replace
 from typing import Final
 
 __all__ = [
     "LONGEST_WAITS",
-    "NOTHING_SERVED",
     "NO_TURNS",
-    "Served",
     "Turns",
-    "moves",
     "next_turn",
     "pace_ms",
     "reserve",
-    "served",
     "took",
 ]
 
@@ -28,10 +24,10 @@ FARTHEST_MS: Final = 60_000
 """So far turns are given out; beyond, the pace of today says nothing."""
 
 PATIENCE: Final = 2
-"""A queue moves when it will be served within so many times the time in which so many were served lately."""
+"""Who has waited for a span of time stays if at the pace of that span it is served within so many."""
 
-LONGEST_WAITS: Final = 2 * PATIENCE + 1
-"""So many spans one waits at most: the first, and `PATIENCE` times what "lately" covers, two spans."""
+LONGEST_WAITS: Final = PATIENCE + 2
+"""So many spans one waits at most: the first, `PATIENCE` at its pace, and one more for a pace that falls."""
 
 
 def reserve(free_ms: float, now_ms: float, per_second: float) -> tuple[float, float]:
@@ -49,6 +45,11 @@ class Turns:
 
     call_ms: float | None = None
     last_ms: float = 0.0
+
+    @property
+    def known_ms(self) -> float:
+        """How long a call takes, or is taken to take."""
+        return UNKNOWN_CALL_MS if self.call_ms is None else self.call_ms
 
 
 NO_TURNS: Final = Turns()
@@ -73,32 +74,4 @@ def next_turn(turns: Turns, earliest_ms: float, apart_ms: float, spread: float) 
 
 def pace_ms(turns: Turns, concurrency: int) -> float:
     """The time from one call's end to the next one's, with `concurrency` at a time."""
-    call_ms = UNKNOWN_CALL_MS if turns.call_ms is None else turns.call_ms
-    return call_ms / concurrency
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Served:
-    """How many were served in the span of time that began at `since_s`, and in the one before."""
-
-    since_s: float = float("-inf")
-    now: int = 0
-    before: int = 0
-
-
-NOTHING_SERVED: Final = Served()
-
-
-def served(counts: Served, now_s: float, span_s: float, more: int = 0) -> Served:
-    """`counts` at `now_s`, when `more` have been served; a span lasts `span_s`."""
-    elapsed_s = now_s - counts.since_s
-    if elapsed_s < span_s:
-        return replace(counts, now=counts.now + more)
-    before = counts.now if elapsed_s < 2 * span_s else 0
-    return Served(since_s=now_s, now=more, before=before)
-
-
-def moves(counts: Served, now_s: float, span_s: float, ahead: int) -> bool:
-    """Whether one that has `ahead` before it is served soon, if all goes on as it went lately."""
-    lately = served(counts, now_s, span_s)
-    return ahead < PATIENCE * (lately.now + lately.before)
+    return turns.known_ms / concurrency

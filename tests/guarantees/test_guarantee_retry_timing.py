@@ -40,10 +40,7 @@ measured by `python -m bench.retry_tiers`."""
 
 
 @pytest.fixture
-async def settings(kafka_address: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[CallbackSettings]:
-    """Of a destination that is free to take whatever is due: all receivers here are one origin."""
-    monkeypatch.setenv("CONSUMA_CALLBACK_QUEUE", "1000")
-    monkeypatch.setenv("CONSUMA_CALLBACK_QUEUE_WAIT_MS", "30000")
+async def settings(kafka_address: str) -> AsyncIterator[CallbackSettings]:
     found = CallbackSettings(
         kafka=kafka_address,
         topic_prefix=f"t-{secrets.token_hex(4)}.",

@@ -80,8 +80,11 @@ class ScriptedDispatcher:
     async def run(self) -> None:
         pass
 
+    def release(self) -> None:
+        pass
+
     @asynccontextmanager
-    async def dispatch(self, delivery: Delivery) -> AsyncIterator[Dispatched]:
+    async def dispatch(self, delivery: Delivery, partition: int) -> AsyncIterator[Dispatched]:
         yield await self._answer(delivery)
 
     async def _answer(self, delivery: Delivery) -> Dispatched:

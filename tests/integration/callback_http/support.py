@@ -72,7 +72,7 @@ async def open_client(
 
 async def dispatch(dispatcher: HttpDispatcher, delivery: Delivery) -> Dispatched:
     """What came of a delivery, of which nothing is recorded."""
-    async with dispatcher.dispatch(delivery) as dispatched:
+    async with dispatcher.dispatch(delivery, 0) as dispatched:
         return dispatched
 
 
