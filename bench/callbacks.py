@@ -171,7 +171,7 @@ async def stall(options: argparse.Namespace) -> None:
         repeated = bench.arrivals.repeated(set(accepted))
         first_s = bench.arrivals.first_s
     late = [at_s for each, at_s in accepted.items() if each in first_s and first_s[each] - at_s > LATE_S]
-    caught_up_s = max(late, default=resumed) - resumed
+    caught_up_s = max(0.0, max(late, default=resumed) - resumed)
     print(
         f"{len(accepted)} accepted at {options.rate:g}/s, a pause of {options.stall:g} s: the last that took "
         f"over {LATE_S:g} s was accepted {caught_up_s:.1f} s after the pause; the longest took "

@@ -5,7 +5,7 @@ from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from shared.domain.pacing import LONGEST_WAITS, NO_TURNS, Turns
+from shared.domain.pacing import LONGEST_WAITS, NO_PACE, Pace
 
 __all__ = ["UNRECORDED_SHARE", "Lane", "LaneLimits", "Room", "Waiting"]
 
@@ -79,9 +79,9 @@ class Lane:
     granted: int = 0
     """How many of those that waited have had their turn."""
     waiting: deque[Waiting] = field(default_factory=deque)
-    turns: Turns = NO_TURNS
+    turns: Pace = NO_PACE
     """Of those sent away because the queue was full."""
-    returns: Turns = NO_TURNS
+    returns: Pace = NO_PACE
     """Of those who come back when a breaker may close."""
     free_ms: float = 0.0
     begun_s: OrderedDict[object, float] = field(default_factory=OrderedDict)
@@ -111,7 +111,7 @@ class Lane:
         """Whether anybody runs or waits."""
         return bool(self.running or self.unrecorded or self.waiting)
 
-    def pace(self, now_s: float) -> Turns:
+    def pace(self, now_s: float) -> Pace:
         """Its turns as they come now: calls that hang tell of it before they end."""
         oldest_s = next(iter(self.begun_s.values()), None)
         if oldest_s is None:

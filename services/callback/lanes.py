@@ -20,7 +20,7 @@ from typing import Final, Protocol
 
 from services.callback import http_metrics
 from services.callback.lane import Lane, LaneLimits, Room, Waiting
-from shared.domain.pacing import PATIENCE, Turns, next_turn, pace_ms, reserve, took
+from shared.domain.pacing import PATIENCE, Pace, next_turn, pace_ms, reserve, took
 from shared.kafka.retrying import LeaveRecord
 
 __all__ = ["LANES_KEPT", "RETURN_MS", "SHORTEST_ABSENCE_MS", "Clock", "Lanes", "SentAwayError"]
@@ -169,7 +169,7 @@ class Lanes:
         lane.waiting.append(mine)
         self._grant(origin, lane)
         try:
-            with http_metrics.QUEUED.track_inprogress():
+            with http_metrics.QUEUED.track_inprogress(), http_metrics.QUEUE_SECONDS.time():
                 await self._until_granted(mine, lane)
         except BaseException:
             if not mine.granted.done():
@@ -257,7 +257,7 @@ class Lanes:
         http_metrics.LANES.set(len(self._lanes))
 
 
-def _next_turn(turns: Turns, earliest_ms: float, apart_ms: float) -> tuple[int, Turns]:
+def _next_turn(turns: Pace, earliest_ms: float, apart_ms: float) -> tuple[int, Pace]:
     return next_turn(turns, earliest_ms, apart_ms, random.random())  # noqa: S311 - hides no secret
 
 

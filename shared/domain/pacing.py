@@ -5,8 +5,8 @@ from typing import Final
 
 __all__ = [
     "LONGEST_WAITS",
-    "NO_TURNS",
-    "Turns",
+    "NO_PACE",
+    "Pace",
     "next_turn",
     "pace_ms",
     "reserve",
@@ -40,7 +40,7 @@ def reserve(free_ms: float, now_ms: float, per_second: float) -> tuple[float, fl
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Turns:
+class Pace:
     """The pace of a destination: how long calls take, where any was made, and the turn given out last."""
 
     call_ms: float | None = None
@@ -52,26 +52,26 @@ class Turns:
         return UNKNOWN_CALL_MS if self.call_ms is None else self.call_ms
 
 
-NO_TURNS: Final = Turns()
+NO_PACE: Final = Pace()
 
 
-def took(turns: Turns, call_ms: float) -> Turns:
+def took(pace: Pace, call_ms: float) -> Pace:
     """The pace after another call."""
-    known_ms = call_ms if turns.call_ms is None else turns.call_ms
-    return replace(turns, call_ms=known_ms + SMOOTHING * (call_ms - known_ms))
+    known_ms = call_ms if pace.call_ms is None else pace.call_ms
+    return replace(pace, call_ms=known_ms + SMOOTHING * (call_ms - known_ms))
 
 
-def next_turn(turns: Turns, earliest_ms: float, apart_ms: float, spread: float) -> tuple[int, Turns]:
+def next_turn(pace: Pace, earliest_ms: float, apart_ms: float, spread: float) -> tuple[int, Pace]:
     """When to come back, for one that cannot be taken now: `apart_ms` behind who was sent away before.
 
     Where turns are given out too far ahead, `spread`, a number drawn from [0, 1), decides instead.
     """
-    last_ms = max(turns.last_ms, earliest_ms)
+    last_ms = max(pace.last_ms, earliest_ms)
     if last_ms - earliest_ms > FARTHEST_MS:
-        return int(earliest_ms + FARTHEST_MS * (1 + spread) / 2), turns
-    return int(last_ms), replace(turns, last_ms=last_ms + max(CLOSEST_MS, apart_ms))
+        return int(earliest_ms + FARTHEST_MS * (1 + spread) / 2), pace
+    return int(last_ms), replace(pace, last_ms=last_ms + max(CLOSEST_MS, apart_ms))
 
 
-def pace_ms(turns: Turns, concurrency: int) -> float:
+def pace_ms(pace: Pace, concurrency: int) -> float:
     """The time from one call's end to the next one's, with `concurrency` at a time."""
-    return turns.known_ms / concurrency
+    return pace.known_ms / concurrency

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain.pacing import FARTHEST_MS, NO_TURNS, next_turn, pace_ms, reserve, took
+from shared.domain.pacing import FARTHEST_MS, NO_PACE, next_turn, pace_ms, reserve, took
 
 
 @given(st.lists(st.integers(0, 500), max_size=50), st.sampled_from([0.5, 3.0, 100.0]))
@@ -25,7 +25,7 @@ def test_calls_are_never_closer_than_the_rate_allows_nor_later_than_they_must(
 
 
 def test_those_sent_away_come_back_one_after_the_other_at_the_destination_s_pace() -> None:
-    turns, at_ms = took(NO_TURNS, 50.0), []
+    turns, at_ms = took(NO_PACE, 50.0), []
     for _ in range(5_000):
         not_before_ms, turns = next_turn(turns, 1_000, pace_ms(turns, 10), 0.5)
         at_ms.append(not_before_ms)
@@ -38,7 +38,7 @@ def test_those_sent_away_come_back_one_after_the_other_at_the_destination_s_pace
 def test_no_turn_is_before_its_time_or_far_beyond(
     call_ms: float, concurrency: int, spread: float, before: int
 ) -> None:
-    turns = took(NO_TURNS, call_ms)
+    turns = took(NO_PACE, call_ms)
     for _ in range(before):
         _, turns = next_turn(turns, 7_000, pace_ms(turns, concurrency), spread)
     not_before_ms, _ = next_turn(turns, 7_000, pace_ms(turns, concurrency), spread)
@@ -46,7 +46,7 @@ def test_no_turn_is_before_its_time_or_far_beyond(
 
 
 def test_the_pace_follows_the_destination() -> None:
-    turns = NO_TURNS
+    turns = NO_PACE
     for _ in range(50):
         turns = took(turns, 2_000.0)
     assert pace_ms(turns, 1) == pytest.approx(2_000)
