@@ -152,13 +152,39 @@ async def test_requests_are_listed_and_counted(api: httpx.AsyncClient) -> None:
     assert "status" in wrong.err
 
 
+@pytest.mark.usefixtures("projector")
+async def test_waiting_in_vain_has_an_exit_code_of_its_own(
+    api: httpx.AsyncClient, compute: ComputeTwin
+) -> None:
+    compute.held = True
+    ran = await consuma("submit", "async", "hash_chain", INPUT, url=api.base_url)
+    request_id = json.loads(ran.out)["id"]
+    shown: list[Ran] = []
+
+    async def found() -> bool:
+        shown.append(await consuma("get", request_id, "--wait", "0.1", url=api.base_url))
+        return shown[-1].code != 2  # not visible yet
+
+    await until(found)
+    assert shown[-1].code == 4
+    assert json.loads(shown[-1].out)["id"] == request_id
+    assert "not finished" in shown[-1].err
+
+
+@pytest.mark.usefixtures("projector")
 async def test_a_request_is_cancelled(api: httpx.AsyncClient, compute: ComputeTwin) -> None:
     compute.held = True
     ran = await consuma("submit", "async", "hash_chain", INPUT, url=api.base_url)
     request_id = json.loads(ran.out)["id"]
-    cancelled = await consuma("cancel", request_id, url=api.base_url)
-    assert cancelled.code in {0, 1}, "nobody projects here: that it is there may not be visible yet"
-    assert request_id in cancelled.out or "try again" in cancelled.err
+    ends: list[Ran] = []
+
+    async def cancelled() -> bool:
+        ends.append(await consuma("cancel", request_id, url=api.base_url))
+        return "try again" not in ends[-1].err  # it is not visible yet
+
+    await until(cancelled)
+    assert ends[-1].code == 0
+    assert request_id in ends[-1].out
 
 
 async def test_a_reader_that_has_had_enough_ends_it_quietly(api: httpx.AsyncClient) -> None:
