@@ -21,7 +21,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 
 from services.callback.app import CallbackService
-from services.callback.ports import Dispatched
+from services.callback.ports import Dispatched, Where
 from services.callback.settings import CallbackSettings
 from shared.domain.callbacks import Delivery, SuccessfulAttempt
 from shared.domain.types import JsonText, Mode, RequestId
@@ -58,7 +58,7 @@ class Taker:
         """Nobody waits."""
 
     @asynccontextmanager
-    async def dispatch(self, delivery: Delivery, partition: int) -> AsyncIterator[Dispatched]:
+    async def dispatch(self, delivery: Delivery, where: Where) -> AsyncIterator[Dispatched]:
         """Take it."""
         now_ms = wall_clock_ms()
         self.late_ms[delivery.source].append(now_ms - delivery.not_before_ms)

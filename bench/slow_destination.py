@@ -21,7 +21,7 @@ from pydantic import SecretStr
 from bench.figures import Latencies, print_table
 from services.callback.dispatcher import HttpDispatcher
 from services.callback.http_settings import CallbackHttpSettings
-from services.callback.ports import Deferred
+from services.callback.ports import Deferred, Where
 from shared.domain.callbacks import Delivery
 from shared.domain.types import JsonText, Mode, RequestId
 from shared.kafka.producer import SupervisedProducer
@@ -59,7 +59,7 @@ def delivery(url: str, number: int) -> Delivery:
 async def deliver(dispatcher: HttpDispatcher, each: Delivery) -> None:
     """Attempt a delivery until it was attempted."""
     while True:
-        async with dispatcher.dispatch(each, 0) as dispatched:
+        async with dispatcher.dispatch(each, Where(0, len(each.body))) as dispatched:
             pass
         if not isinstance(dispatched, Deferred):
             return

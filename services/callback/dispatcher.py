@@ -25,7 +25,15 @@ from services.callback.lane import Room
 from services.callback.lanes import SHORTEST_ABSENCE_MS, Lanes, SentAwayError
 from services.callback.loop_clock import LoopClock
 from services.callback.origins import Origin, load_origins
-from services.callback.ports import ALONE, DeferralReason, Deferred, Disabled, Dispatched, Ownership
+from services.callback.ports import (
+    ALONE,
+    DeferralReason,
+    Deferred,
+    Disabled,
+    Dispatched,
+    Ownership,
+    Where,
+)
 from services.callback.resolver import SystemLookup
 from services.callback.targets import target_policy
 from shared.destinations.changes import append_change, disable
@@ -81,7 +89,7 @@ class HttpDispatcher:
         self._loop_clock = LoopClock()
         self._lanes = Lanes(
             settings.callback_total_concurrency,
-            Room(2 * settings.callback_queue, 2 * settings.callback_queue_bytes),
+            Room(settings.all_queues, settings.all_queues_bytes),
             self._loop_clock,
         )
         self._breakers = Breakers(
@@ -133,13 +141,13 @@ class HttpDispatcher:
         self._lanes.close()
 
     @asynccontextmanager
-    async def dispatch(self, delivery: Delivery, partition: int) -> AsyncIterator[Dispatched]:
+    async def dispatch(self, delivery: Delivery, where: Where) -> AsyncIterator[Dispatched]:
         """Send `delivery` once, unless it has to wait or must not be sent."""
         async with AsyncExitStack() as place:
-            dispatched = await self._dispatch(delivery, partition, place)
+            dispatched = await self._dispatch(delivery, where, place)
             yield dispatched
 
-    async def _dispatch(self, delivery: Delivery, partition: int, place: AsyncExitStack) -> Dispatched:
+    async def _dispatch(self, delivery: Delivery, where: Where, place: AsyncExitStack) -> Dispatched:
         """What came of `delivery`; one that was attempted stays in its lane until `place` is left."""
         problem = callback_url_problem(delivery.url)
         if problem is not None:
@@ -152,10 +160,10 @@ class HttpDispatcher:
         disabled = self._directory.disabled(destination)
         if disabled is not None:
             return Disabled(message=disabled_message(disabled))
-        return await self._when_possible(delivery, partition, origin, destination, place)
+        return await self._when_possible(delivery, where, origin, destination, place)
 
     async def _when_possible(
-        self, delivery: Delivery, partition: int, origin: Origin, destination: str, place: AsyncExitStack
+        self, delivery: Delivery, where: Where, origin: Origin, destination: str, place: AsyncExitStack
     ) -> Dispatched:
         """Make the delivery when its breakers and its origin's limits let it, else say when to come back.
 
@@ -170,7 +178,7 @@ class HttpDispatcher:
                 await self._ownership.prove_ownership()
                 async with AsyncExitStack() as turn:
                     mine = self._lanes.turn(
-                        origin.name, origin.limits, partition=partition, size=len(delivery.body)
+                        origin.name, origin.limits, partition=where.partition, size=where.size
                     )
                     answered = await turn.enter_async_context(mine)
                     if not self._ownership.ownership_is_proven():

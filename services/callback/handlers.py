@@ -15,7 +15,7 @@ from services.callback import metrics
 from services.callback.attempt_log import log_attempt
 from services.callback.inbox import UnreadableRecordError, read_delivery
 from services.callback.known import KnownCallbacks
-from services.callback.ports import DeferralReason, Deferred, Disabled, Dispatched, Dispatcher
+from services.callback.ports import DeferralReason, Deferred, Disabled, Dispatched, Dispatcher, Where
 from services.callback.recorder import Recorder
 from services.callback.settings import CallbackSettings
 from services.callback.turns import Turns
@@ -151,7 +151,8 @@ class CallbackHandler:
             elif not self._refused(record, delivery):
                 if delivery.replay_count:
                     self._known.of(record.partition).expect(delivery)
-                async with self._dispatcher.dispatch(delivery, record.partition) as dispatched:
+                where = Where(record.partition, record.size)
+                async with self._dispatcher.dispatch(delivery, where) as dispatched:
                     decision = self._decide(delivery, dispatched)
                     await self._carry_out(record, decision)
                 log_attempt(record, delivery, dispatched, decision)

@@ -55,12 +55,12 @@ class CallbackHttpSettings(KafkaSettings):
         default=250,
         ge=0,
         le=25_000,
-        description="Most deliveries of a partition that wait for a call to one origin; to all, twice that.",
+        description="Most of a partition that wait for a call to an origin; to all, half as many again.",
     )
     callback_queue_bytes: int = Field(
         default=4 * 1024 * 1024,
         ge=64 * 1024,
-        description="Most bytes of such deliveries; to all origins, twice that.",
+        description="Most bytes of such deliveries; to all origins, half as many again.",
     )
     callback_queue_wait_ms: int = Field(
         default=5_000,
@@ -86,6 +86,16 @@ class CallbackHttpSettings(KafkaSettings):
     destinations_file: Path | None = Field(
         default=None, description="Settings of single origins, TOML or JSON: docs/callbacks.md shows one."
     )
+
+    @property
+    def all_queues(self) -> int:
+        """Most deliveries of a partition that wait for calls to any origin."""
+        return self.callback_queue * 3 // 2
+
+    @property
+    def all_queues_bytes(self) -> int:
+        """Most bytes of such deliveries."""
+        return self.callback_queue_bytes * 3 // 2
 
     @field_validator("webhook_secrets")
     @classmethod

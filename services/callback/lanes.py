@@ -15,12 +15,12 @@ import random
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final, Protocol
 
 from services.callback import http_metrics
 from services.callback.lane import Lane, LaneLimits, Room, Waiting
-from shared.domain.pacing import PATIENCE, Pace, next_turn, pace_ms, reserve, took
+from shared.domain.pacing import PATIENCE, Pace, most_waiting, next_turn, pace_ms, reserve, took
 from shared.kafka.retrying import LeaveRecord
 
 __all__ = ["LANES_KEPT", "RETURN_MS", "SHORTEST_ABSENCE_MS", "Clock", "Lanes", "SentAwayError"]
@@ -34,6 +34,7 @@ RETURN_MS: Final = 2.0
 """Between two that come back to a destination that was failing: about what one process can deliver. What the
 destination cannot take waits in its queue."""
 
+SHORTEST_SPAN_S: Final = 0.05
 EARLY_S: Final = 0.002
 """A timer of uvloop may fire a millisecond before its time."""
 
@@ -72,7 +73,7 @@ class Lanes:
         self._room = room
         self._clock = clock
         self._running = 0
-        self._closed = False
+        self._closing = asyncio.Event()
         self._lanes: OrderedDict[str, Lane] = OrderedDict()
         self._next: OrderedDict[str, None] = OrderedDict()
 
@@ -91,7 +92,7 @@ class Lanes:
 
         Raises:
             SentAwayError: too many wait, or the queue stands, or the wait or the rate's was too long.
-            LeaveRecord: the lanes were closed while it waited.
+            LeaveRecord: the lanes were closed before it began.
         """
         lane = self._lane(origin, limits)
         await self._enter(origin, lane, partition, size)
@@ -127,8 +128,8 @@ class Lanes:
         return not_before_ms
 
     def close(self) -> None:
-        """Let nobody wait any more: another process will make their calls."""
-        self._closed = True
+        """Let nobody wait or begin any more: another process will make their calls."""
+        self._closing.set()
         for lane in self._lanes.values():
             while lane.waiting:
                 lane.waiting.popleft().granted.set_result(False)
@@ -142,11 +143,11 @@ class Lanes:
         return lane
 
     async def _enter(self, origin: str, lane: Lane, partition: int, size: int) -> None:
+        if self._closing.is_set():
+            raise LeaveRecord
         if self._running < self._total and lane.has_room and not lane.waiting:
             self._count(lane, 1)
             return
-        if self._closed:
-            raise LeaveRecord
         if not self._may_wait(lane, partition, size):
             raise SentAwayError(self._send_away(lane, _now_ms() + SHORTEST_ABSENCE_MS))
         rooms = (lane.room, self._room)
@@ -159,10 +160,14 @@ class Lanes:
                 room.take(partition, size, -1)
 
     def _may_wait(self, lane: Lane, partition: int, size: int) -> bool:
-        """Whether there is room; while this process is behind, the windows alone bound who waits."""
-        if not lane.limits.queue or self._clock.is_behind:
-            return bool(lane.limits.queue)
-        return lane.room.has(partition, size) and self._room.has(partition, size)
+        """Whether there is room: for all origins, and for this one, as long as that is what is slow."""
+        limits = lane.limits
+        if not limits.queue or not self._room.has(partition, size):
+            return False
+        if lane.awaits_log or self._clock.is_behind:
+            return True
+        most = most_waiting(lane.turns, limits.concurrency, limits.wait_s)
+        return len(lane.waiting) < most and lane.room.has(partition, size)
 
     async def _wait(self, origin: str, lane: Lane) -> None:
         mine = Waiting(asyncio.get_running_loop().create_future(), self._clock.now_s())
@@ -189,7 +194,7 @@ class Lanes:
         limits = lane.limits
         while not mine.granted.done():
             granted_before = lane.granted
-            await self._span(mine, limits.wait_s)
+            await self._span(mine, max(limits.wait_s, SHORTEST_SPAN_S))
             if mine.granted.done() or lane.awaits_log:
                 continue
             too_long = self._clock.now_s() - mine.since_s >= limits.longest_wait_s
@@ -211,7 +216,11 @@ class Lanes:
             earliest_ms = _now_ms() + max(wait_ms, SHORTEST_ABSENCE_MS)
             raise SentAwayError(self._send_away(lane, earliest_ms), by_rate=True)
         lane.free_ms = free_ms
-        await asyncio.sleep(wait_ms / 1000)
+        if wait_ms > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_ms / 1000):
+                    await self._closing.wait()
+                raise LeaveRecord
 
     def _leave(self, origin: str, lane: Lane) -> None:
         self._count(lane, -1)

@@ -13,9 +13,10 @@ STALL_S: Final = 0.3
 """A gap between two ticks counts as no more than this."""
 
 BEHIND_S: Final = 0.025
-"""Ticks that come so late on average tell of a loop with more to do than it gets done."""
+"""Ticks that come so late on average tell of a loop with more to do than it gets done. A tick counts as no
+later than its interval, so that it takes six such in a row."""
 
-SMOOTHING: Final = 0.2
+SMOOTHING: Final = 0.05
 
 
 class LoopClock:
@@ -56,7 +57,7 @@ class LoopClock:
     def _tick(self, now_s: float, before_s: float) -> None:
         self._lost_s += self._stalled_s(now_s)
         self._ticked_s = now_s
-        late_s = min(now_s - before_s - TICK_S, STALL_S)
+        late_s = min(now_s - before_s - TICK_S, TICK_S)
         self._late_s += SMOOTHING * (late_s - self._late_s)
         http_metrics.LOOP_LATE_SECONDS.set(self._late_s)
 

@@ -91,6 +91,11 @@ class Origins:
 
     def _build(self, name: str, own: _OriginSettings) -> Origin:
         general = self._settings
+        if (own.queue or 0) > general.callback_queue:
+            raise OriginsError(
+                f"origin {name}: a queue of {own.queue} is longer than CONSUMA_CALLBACK_QUEUE, which is "
+                f"{general.callback_queue}"
+            )
         return Origin(
             name=name,
             signer=_signer(name, own) or self._signer,

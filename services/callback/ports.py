@@ -11,7 +11,16 @@ from typing import Final, Protocol
 
 from shared.domain.callbacks import Delivery, FailedAttempt, SuccessfulAttempt
 
-__all__ = ["ALONE", "DeferralReason", "Deferred", "Disabled", "Dispatched", "Dispatcher", "Ownership"]
+__all__ = [
+    "ALONE",
+    "DeferralReason",
+    "Deferred",
+    "Disabled",
+    "Dispatched",
+    "Dispatcher",
+    "Ownership",
+    "Where",
+]
 
 
 class DeferralReason(StrEnum):
@@ -35,6 +44,14 @@ class Disabled:
     """Not attempted: the destination is disabled for this submitter and URL. `message` says since when."""
 
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Where a delivery's record takes room while it waits: its partition number, and its bytes."""
+
+    partition: int
+    size: int
 
 
 Dispatched = SuccessfulAttempt | FailedAttempt | Deferred | Disabled
@@ -83,11 +100,11 @@ class Dispatcher(Protocol):
     def release(self) -> None:
         """The service stops: what waits for a call is left to the next owner, calls under way go on."""
 
-    def dispatch(self, delivery: Delivery, partition: int) -> AbstractAsyncContextManager[Dispatched]:
-        """Send `delivery`, of this partition number, once, unless it has to wait or must not be sent.
+    def dispatch(self, delivery: Delivery, where: Where) -> AbstractAsyncContextManager[Dispatched]:
+        """Send `delivery`, whose record lies there, once, unless it has to wait or must not be sent.
 
         Entered with what came of it, within the total deadline of an attempt and the bounded wait in its
-        destination's queue; raises only when it is cancelled or, `LeaveRecord`, released. What came of it is
-        to be recorded before the exit: how many attempts of an origin are unrecorded is bounded, as a death
-        repeats them.
+        destination's queue, unless the log is away, which is waited for. Raises only when it is cancelled or,
+        `LeaveRecord`, released. What came of it is to be recorded before the exit: how many attempts of an
+        origin are unrecorded is bounded, as a death repeats them.
         """

@@ -82,7 +82,7 @@ class CallbackSettings(ServiceSettings, CallbackHttpSettings):
 
     @model_validator(mode="after")
     def _leave_room_in_the_window(self) -> Self:
-        """What waits for calls takes half of a partition's window at most: the rest goes on."""
+        """What waits for calls takes less than half of a partition's window: a full one is fetched again."""
         most, most_bytes = self.callback_window // 4, self.callback_window_bytes // 4
         if self.callback_queue > most or self.callback_queue_bytes > most_bytes:
             raise ValueError(
@@ -108,8 +108,7 @@ class CallbackSettings(ServiceSettings, CallbackHttpSettings):
     def worst_case_ms(self) -> int:
         """Longest time from the first attempt of a delivery to its end, while this service runs."""
         policy = self.retry_policy()
-        in_queue_ms = (
-            2 * LONGEST_WAITS + 1
-        ) * self.callback_queue_wait_ms  # before and after deferrals; rate
+        # In the queue before the first deferral and after the last one, and for the rate.
+        in_queue_ms = (2 * LONGEST_WAITS + 1) * self.callback_queue_wait_ms
         one_attempt_ms = self.deferral_policy().worst_case_ms() + in_queue_ms + self.callback_timeout_ms
         return policy.worst_case_ms() + policy.most_attempts() * one_attempt_ms

@@ -7,6 +7,7 @@ __all__ = [
     "LONGEST_WAITS",
     "NO_PACE",
     "Pace",
+    "most_waiting",
     "next_turn",
     "pace_ms",
     "reserve",
@@ -70,6 +71,11 @@ def next_turn(pace: Pace, earliest_ms: float, apart_ms: float, spread: float) ->
     if last_ms - earliest_ms > FARTHEST_MS:
         return int(earliest_ms + FARTHEST_MS * (1 + spread) / 2), pace
     return int(last_ms), replace(pace, last_ms=last_ms + max(CLOSEST_MS, apart_ms))
+
+
+def most_waiting(pace: Pace, concurrency: int, wait_s: float) -> int:
+    """How many may wait if none is to wait longer than `PATIENCE` times `wait_s`; `concurrency` at least."""
+    return max(concurrency, int(concurrency * PATIENCE * wait_s * 1_000 / max(pace.known_ms, CLOSEST_MS)))
 
 
 def pace_ms(pace: Pace, concurrency: int) -> float:

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from aiokafka import AIOKafkaProducer
 
 from services.callback.app import CallbackService
-from services.callback.ports import Dispatched
+from services.callback.ports import Dispatched, Where
 from services.callback.settings import CallbackSettings
 from shared.domain.callbacks import Delivery, FailedAttempt, SuccessfulAttempt
 from shared.domain.requests import RequestSucceeded
@@ -84,7 +84,7 @@ class ScriptedDispatcher:
         pass
 
     @asynccontextmanager
-    async def dispatch(self, delivery: Delivery, partition: int) -> AsyncIterator[Dispatched]:
+    async def dispatch(self, delivery: Delivery, where: Where) -> AsyncIterator[Dispatched]:
         yield await self._answer(delivery)
 
     async def _answer(self, delivery: Delivery) -> Dispatched:

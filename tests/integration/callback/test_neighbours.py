@@ -1,4 +1,4 @@
-"""A partition never waits for a destination: the others of its window are called meanwhile."""
+"""Many deliveries for a slow destination hold up neither their neighbours nor a stop."""
 
 import pytest
 
@@ -33,3 +33,19 @@ async def test_a_slow_destination_with_many_deliveries_does_not_hold_up_another_
             took_s = (wall_clock_ms() - began_ms) / 1000
             assert len(slow.calls) < SLOW_CALLS
     assert took_s < SLOW_TAKES_S / 2
+
+
+async def test_a_stop_leaves_what_waits_for_a_call_to_the_next_owner(settings: CallbackSettings) -> None:
+    """Hundreds wait for a slow destination: what is under way is ended, nothing else is begun or lost."""
+    async with Receiver(secrets=[SECRET]) as slow:
+        url = slow.url(delay_ms=CALL_MS)
+        await append(settings, Topic.RESULTS, [outcome(number, url) for number in range(100)])
+        async with process(settings) as first:
+            await until(lambda: bool(slow.calls))
+            first.terminate()
+            called = len(slow.calls)
+            assert await first.wait() == 0
+        assert len(slow.calls) <= called + 2 * 8, "no new call, but those that were on their way"
+        async with process(settings):
+            await until(lambda: len({call.webhook_id for call in slow.calls}) == 100)
+        assert len(slow.calls) == 100

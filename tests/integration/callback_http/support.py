@@ -15,7 +15,7 @@ from services.callback.call import Answer, Call, CallFailure
 from services.callback.dispatcher import HttpDispatcher
 from services.callback.http_client import HttpClient
 from services.callback.http_settings import CallbackHttpSettings
-from services.callback.ports import Dispatched
+from services.callback.ports import Dispatched, Where
 from services.callback.resolver import Lookup, SystemLookup
 from services.callback.targets import TargetPolicy
 from shared.domain.address_policy import AddressPolicy, parse_networks
@@ -72,7 +72,7 @@ async def open_client(
 
 async def dispatch(dispatcher: HttpDispatcher, delivery: Delivery) -> Dispatched:
     """What came of a delivery, of which nothing is recorded."""
-    async with dispatcher.dispatch(delivery, 0) as dispatched:
+    async with dispatcher.dispatch(delivery, Where(0, len(delivery.body))) as dispatched:
         return dispatched
 
 

@@ -28,6 +28,8 @@ def test_schedules_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
+        ({"callback_window": 100}, "CONSUMA_CALLBACK_QUEUE may be 25 at most"),
+        ({"callback_queue_bytes": 5 * 1024 * 1024}, "_BYTES 4194304, a quarter"),
         ({"retry_schedule": "1s,x"}, "'x' is no delay"),
         ({"retry_schedules": {"dns": "1"}}, "'1' is no delay"),
         ({"retry_schedules": {"no_such_class": "1s"}}, "no_such_class"),

@@ -56,6 +56,7 @@ def test_json_is_read_too(tmp_path: Path) -> None:
         ("nonsense = [", "Expected|Invalid|Unclosed"),
         ('[origins."https://h"]\nconcurency = 2', "origins.https://h.concurency: Extra inputs"),
         ('[origins."https://h"]\nconcurrency = 0', "concurrency: Input should be greater"),
+        ('[origins."https://h"]\nqueue = 251', "longer than CONSUMA_CALLBACK_QUEUE, which is 250"),
         ('[origins."https://h/path"]', "nothing more"),
         ('[origins."https://h?token=hidden"]', "nothing more"),
         ('[origins."ftp://h"]', "nothing more"),

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain.pacing import FARTHEST_MS, NO_PACE, next_turn, pace_ms, reserve, took
+from shared.domain.pacing import (
+    FARTHEST_MS,
+    NO_PACE,
+    PATIENCE,
+    most_waiting,
+    next_turn,
+    pace_ms,
+    reserve,
+    took,
+)
 
 
 @given(st.lists(st.integers(0, 500), max_size=50), st.sampled_from([0.5, 3.0, 100.0]))
@@ -43,6 +52,13 @@ def test_no_turn_is_before_its_time_or_far_beyond(
         _, turns = next_turn(turns, 7_000, pace_ms(turns, concurrency), spread)
     not_before_ms, _ = next_turn(turns, 7_000, pace_ms(turns, concurrency), spread)
     assert 7_000 <= not_before_ms <= 7_000 + FARTHEST_MS
+
+
+@given(st.floats(1, 60_000), st.integers(1, 100), st.floats(0, 30))
+def test_as_many_may_wait_as_are_served_in_time(call_ms: float, concurrency: int, wait_s: float) -> None:
+    most = most_waiting(took(NO_PACE, call_ms), concurrency, wait_s)
+    last_waits_s = most * call_ms / concurrency / 1_000
+    assert most == concurrency or last_waits_s <= PATIENCE * wait_s + 1e-9
 
 
 def test_the_pace_follows_the_destination() -> None:
