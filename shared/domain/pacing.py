@@ -42,9 +42,14 @@ def reserve(free_ms: float, now_ms: float, per_second: float) -> tuple[float, fl
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """The pace of a destination: how long calls take, where any was made, and the turn given out last."""
+    """The pace of a destination: how long calls take, where any was made, and the turn given out last.
+
+    `steady_ms` follows `call_ms` ten times more slowly: a few slow calls tell nothing of what is to come,
+    unless they take a thousand times as long.
+    """
 
     call_ms: float | None = None
+    steady_ms: float = UNKNOWN_CALL_MS
     last_ms: float = 0.0
 
     @property
@@ -59,7 +64,11 @@ NO_PACE: Final = Pace()
 def took(pace: Pace, call_ms: float) -> Pace:
     """The pace after another call."""
     known_ms = call_ms if pace.call_ms is None else pace.call_ms
-    return replace(pace, call_ms=known_ms + SMOOTHING * (call_ms - known_ms))
+    return replace(
+        pace,
+        call_ms=known_ms + SMOOTHING * (call_ms - known_ms),
+        steady_ms=pace.steady_ms + SMOOTHING / 10 * (call_ms - pace.steady_ms),
+    )
 
 
 def next_turn(pace: Pace, earliest_ms: float, apart_ms: float, spread: float) -> tuple[int, Pace]:
@@ -75,7 +84,7 @@ def next_turn(pace: Pace, earliest_ms: float, apart_ms: float, spread: float) ->
 
 def most_waiting(pace: Pace, concurrency: int, wait_s: float) -> int:
     """How many may wait if none is to wait longer than `PATIENCE` times `wait_s`; `concurrency` at least."""
-    return max(concurrency, int(concurrency * PATIENCE * wait_s * 1_000 / max(pace.known_ms, CLOSEST_MS)))
+    return max(concurrency, int(concurrency * PATIENCE * wait_s * 1_000 / max(pace.steady_ms, CLOSEST_MS)))
 
 
 def pace_ms(pace: Pace, concurrency: int) -> float:
