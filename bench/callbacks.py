@@ -114,6 +114,11 @@ async def submit_at_rate(bench: Bench, rate: float, count: int, url: str = "") -
     return accepted
 
 
+async def warm_up(bench: Bench, rate: float, count: int = WARM_UP) -> None:
+    """Submit `count` requests and wait for their callbacks, which are not measured."""
+    await bench.arrivals.wait_for(set(await submit_at_rate(bench, rate, count)))
+
+
 def delays_ms(bench: Bench, accepted: dict[str, float], missing: set[str]) -> Latencies:
     """From each 202 to the callback's arrival."""
     first_s = bench.arrivals.first_s
@@ -123,8 +128,7 @@ def delays_ms(bench: Bench, accepted: dict[str, float], missing: set[str]) -> La
 async def latency(options: argparse.Namespace) -> None:
     """Accept to callback, open loop."""
     async with running() as bench:
-        warm_up = int(options.rate * WARM_UP_S)
-        await bench.arrivals.wait_for(set(await submit_at_rate(bench, options.rate, warm_up)))
+        await warm_up(bench, options.rate, int(options.rate * WARM_UP_S))
         accepted = await submit_at_rate(bench, options.rate, int(options.rate * options.seconds))
         missing = await bench.arrivals.wait_for(set(accepted))
         found = delays_ms(bench, accepted, missing)
@@ -137,7 +141,7 @@ async def latency(options: argparse.Namespace) -> None:
 async def kill(options: argparse.Namespace) -> None:
     """The same load over kills of the callback service."""
     async with running() as bench:
-        await bench.arrivals.wait_for(set(await submit_at_rate(bench, options.rate, WARM_UP)))
+        await warm_up(bench, options.rate)
         load = asyncio.create_task(submit_at_rate(bench, options.rate, int(options.rate * options.seconds)))
         for number in range(options.kills):
             await asyncio.sleep(options.seconds / (options.kills + 1))
@@ -157,7 +161,7 @@ async def kill(options: argparse.Namespace) -> None:
 async def stall(options: argparse.Namespace) -> None:
     """The same load over a pause of the callback service: when all is as before, and what that costs."""
     async with running() as bench:
-        await bench.arrivals.wait_for(set(await submit_at_rate(bench, options.rate, WARM_UP)))
+        await warm_up(bench, options.rate)
         load = asyncio.create_task(submit_at_rate(bench, options.rate, int(options.rate * options.seconds)))
         await asyncio.sleep(options.seconds / 3)
         pid = bench.system.services["callback-0"].pid
@@ -181,13 +185,13 @@ async def stall(options: argparse.Namespace) -> None:
 
 
 async def neighbour(options: argparse.Namespace) -> None:
-    """A healthy destination by itself, and while as many deliveries go to another one."""
+    """A healthy destination by itself, and while deliveries go to another one."""
     rows = []
     rate, count = options.rate, int(options.rate * options.seconds)
     other_rate = options.other_rate or rate
     others_count = int(other_rate * options.seconds)
     async with running() as bench, Receiver(secrets=[SECRET]) as other:
-        await bench.arrivals.wait_for(set(await submit_at_rate(bench, rate, WARM_UP)))
+        await warm_up(bench, rate)
         others = {
             "alone": "",
             "beside a healthy one": other.url(),

@@ -58,14 +58,14 @@ class MariaNode:
         return f"mysql+aiomysql://root@127.0.0.1:{self.port}/"
 
     async def prepare(self) -> None:
-        """Install the system tables, once.
+        """Make the directories, and install the system tables, once.
 
         Raises:
             LocalError: that failed.
         """
+        self._temporary.mkdir(parents=True, exist_ok=True)
         if self._data.exists():
             return
-        self._temporary.mkdir(parents=True, exist_ok=True)
         new, log = self.directory / "data.new", self.directory / "install.log"
         shutil.rmtree(new, ignore_errors=True)
         script = self.distribution.mariadb / "scripts/mariadb-install-db"
@@ -85,7 +85,6 @@ class MariaNode:
         command += [f"--lc-messages-dir={self.distribution.mariadb}/share"]
         if not self.durable:
             command += ["--innodb-flush-log-at-trx-commit=0", "--innodb-doublewrite=OFF"]
-        self._temporary.mkdir(exist_ok=True)
         return Launch(command, self._works, environment=self._own_tmpdir)
 
     async def _works(self) -> bool:

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections import Counter, OrderedDict, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -52,12 +54,18 @@ class Room:
         fits = not taken or self._taken_bytes[partition] + size <= self._size
         return taken < self._deliveries and fits
 
-    def take(self, partition: int, size: int, count: int = 1) -> None:
-        """One more waits, or one less with `count` -1."""
-        self._taken[partition] += count
-        self._taken_bytes[partition] += count * size
-        if not self._taken[partition]:
-            del self._taken[partition], self._taken_bytes[partition]
+    @contextmanager
+    def taken(self, partition: int, size: int) -> Iterator[None]:
+        """One more waits, while entered."""
+        self._taken[partition] += 1
+        self._taken_bytes[partition] += size
+        try:
+            yield
+        finally:
+            self._taken[partition] -= 1
+            self._taken_bytes[partition] -= size
+            if not self._taken[partition]:
+                del self._taken[partition], self._taken_bytes[partition]
 
 
 @dataclass(slots=True, eq=False)
@@ -79,11 +87,13 @@ class Lane:
     granted: int = 0
     """How many of those that waited have had their turn."""
     waiting: deque[Waiting] = field(default_factory=deque)
-    turns: Pace = NO_PACE
-    """Of those sent away because the queue was full."""
-    returns: Pace = NO_PACE
-    """Of those who come back when a breaker may close."""
+    calls: Pace = NO_PACE
     free_ms: float = 0.0
+    """From when on the rate allows another call."""
+    turn_ms: float = 0.0
+    """The next turn of those sent away because the queue was full."""
+    return_ms: float = 0.0
+    """The next turn of those who come back when a breaker may close."""
     begun_s: OrderedDict[object, float] = field(default_factory=OrderedDict)
     """When each call under way began, the oldest first."""
 
@@ -112,12 +122,12 @@ class Lane:
         return bool(self.running or self.unrecorded or self.waiting)
 
     def pace(self, now_s: float) -> Pace:
-        """Its turns as they come now: calls that hang tell of it before they end."""
+        """The pace of calls as it is now: those that hang tell of it before they end."""
         oldest_s = next(iter(self.begun_s.values()), None)
         if oldest_s is None:
-            return self.turns
-        return replace(self.turns, call_ms=max(self.turns.known_ms, (now_s - oldest_s) * 1000))
+            return self.calls
+        return replace(self.calls, call_ms=max(self.calls.known_ms, (now_s - oldest_s) * 1000))
 
     def idle(self, now_ms: float) -> bool:
         """Whether forgetting this lane changes nothing."""
-        return not self.in_use and max(self.free_ms, self.turns.last_ms, self.returns.last_ms) <= now_ms
+        return not self.in_use and max(self.free_ms, self.turn_ms, self.return_ms) <= now_ms

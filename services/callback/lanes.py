@@ -20,7 +20,7 @@ from typing import Final, Protocol
 
 from services.callback import http_metrics
 from services.callback.lane import Lane, LaneLimits, Room, Waiting
-from shared.domain.pacing import PATIENCE, Pace, most_waiting, next_turn, pace_ms, reserve, took
+from shared.domain.pacing import PATIENCE, most_waiting, next_turn, pace_ms, reserve, took
 from shared.kafka.retrying import LeaveRecord
 
 __all__ = ["LANES_KEPT", "RETURN_MS", "SHORTEST_ABSENCE_MS", "Clock", "Lanes", "SentAwayError"]
@@ -102,7 +102,7 @@ class Lanes:
         def answered() -> None:
             nonlocal is_answered
             is_answered = True
-            lane.turns = took(lane.turns, (self._clock.now_s() - lane.begun_s.pop(call)) * 1000)
+            lane.calls = took(lane.calls, (self._clock.now_s() - lane.begun_s.pop(call)) * 1000)
             lane.unrecorded += 1
             self._leave(origin, lane)
 
@@ -124,7 +124,7 @@ class Lanes:
         What is known of the pace of a destination that fails says nothing of it when it is well again.
         """
         lane = self._lane(origin, limits)
-        not_before_ms, lane.returns = _next_turn(lane.returns, earliest_ms, RETURN_MS)
+        not_before_ms, lane.return_ms = _next_turn(lane.return_ms, earliest_ms, RETURN_MS)
         return not_before_ms
 
     def close(self) -> None:
@@ -149,15 +149,9 @@ class Lanes:
             self._count(lane, 1)
             return
         if not self._may_wait(lane, partition, size):
-            raise SentAwayError(self._send_away(lane, _now_ms() + SHORTEST_ABSENCE_MS))
-        rooms = (lane.room, self._room)
-        for room in rooms:
-            room.take(partition, size)
-        try:
+            raise self._sent_away(lane)
+        with lane.room.taken(partition, size), self._room.taken(partition, size):
             await self._wait(origin, lane)
-        finally:
-            for room in rooms:
-                room.take(partition, size, -1)
 
     def _may_wait(self, lane: Lane, partition: int, size: int) -> bool:
         """Whether there is room: for all origins, and for this one, as long as that is what is slow."""
@@ -166,7 +160,7 @@ class Lanes:
             return False
         if lane.awaits_log or self._clock.is_behind:
             return True
-        most = most_waiting(lane.turns, limits.concurrency, limits.wait_s)
+        most = most_waiting(lane.calls, limits.concurrency, limits.wait_s)
         return len(lane.waiting) < most and lane.room.has(partition, size)
 
     async def _wait(self, origin: str, lane: Lane) -> None:
@@ -200,7 +194,7 @@ class Lanes:
             too_long = self._clock.now_s() - mine.since_s >= limits.longest_wait_s
             moved = lane.granted - granted_before
             if too_long or not (self._clock.is_behind or lane.waiting.index(mine) < PATIENCE * moved):
-                raise SentAwayError(self._send_away(lane, _now_ms() + SHORTEST_ABSENCE_MS))
+                raise self._sent_away(lane)
 
     async def _span(self, mine: Waiting, wait_s: float) -> None:
         """Wait for a call, `wait_s` at most."""
@@ -213,8 +207,7 @@ class Lanes:
             return
         wait_ms, free_ms = reserve(lane.free_ms, _now_ms(), lane.limits.rate)
         if wait_ms > lane.limits.wait_s * 1000:
-            earliest_ms = _now_ms() + max(wait_ms, SHORTEST_ABSENCE_MS)
-            raise SentAwayError(self._send_away(lane, earliest_ms), by_rate=True)
+            raise self._sent_away(lane, wait_ms, by_rate=True)
         lane.free_ms = free_ms
         if wait_ms > 0:
             with suppress(TimeoutError):
@@ -246,10 +239,12 @@ class Lanes:
         self._running += change
         http_metrics.CALLS.set(self._running)
 
-    def _send_away(self, lane: Lane, earliest_ms: float) -> int:
+    def _sent_away(self, lane: Lane, wait_ms: float = 0.0, *, by_rate: bool = False) -> SentAwayError:
+        """What to raise for one that would have to wait at least `wait_ms`."""
+        earliest_ms = _now_ms() + max(wait_ms, SHORTEST_ABSENCE_MS)
         apart_ms = pace_ms(lane.pace(self._clock.now_s()), lane.limits.concurrency)
-        not_before_ms, lane.turns = _next_turn(lane.turns, earliest_ms, apart_ms)
-        return not_before_ms
+        not_before_ms, lane.turn_ms = _next_turn(lane.turn_ms, earliest_ms, apart_ms)
+        return SentAwayError(not_before_ms, by_rate=by_rate)
 
     def _forget_idle(self) -> None:
         """Drop lanes that were used least recently: idle ones, and beyond the bound those that only wait."""
@@ -266,8 +261,8 @@ class Lanes:
         http_metrics.LANES.set(len(self._lanes))
 
 
-def _next_turn(turns: Pace, earliest_ms: float, apart_ms: float) -> tuple[int, Pace]:
-    return next_turn(turns, earliest_ms, apart_ms, random.random())  # noqa: S311 - hides no secret
+def _next_turn(free_ms: float, earliest_ms: float, apart_ms: float) -> tuple[int, float]:
+    return next_turn(free_ms, earliest_ms, apart_ms, random.random())  # noqa: S311 - hides no secret
 
 
 def _now_ms() -> float:

@@ -99,8 +99,9 @@ def expect(state: CallbackState, delivery: Delivery) -> CallbackState:
         return state
     if delivery.replay_count > state.replay_count:
         state = CallbackState(replay_count=delivery.replay_count)
-    known, told = (state.attempts + 1, state.deferrals), (delivery.attempt, delivery.deferrals)
-    return replace(state, attempts=told[0] - 1, deferrals=told[1]) if told > known else state
+    if (delivery.attempt, delivery.deferrals) <= (state.attempts + 1, state.deferrals):
+        return state
+    return replace(state, attempts=delivery.attempt - 1, deferrals=delivery.deferrals)
 
 
 def decide_delivery(state: CallbackState, delivery: Delivery) -> Refusal | None:

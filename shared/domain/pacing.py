@@ -42,7 +42,7 @@ def reserve(free_ms: float, now_ms: float, per_second: float) -> tuple[float, fl
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """The pace of a destination: how long calls take, where any was made, and the turn given out last.
+    """The pace of a destination: how long calls take, where any was made.
 
     `steady_ms` follows `call_ms` ten times more slowly: a few slow calls tell nothing of what is to come,
     unless they take a thousand times as long.
@@ -50,7 +50,6 @@ class Pace:
 
     call_ms: float | None = None
     steady_ms: float = UNKNOWN_CALL_MS
-    last_ms: float = 0.0
 
     @property
     def known_ms(self) -> float:
@@ -71,15 +70,16 @@ def took(pace: Pace, call_ms: float) -> Pace:
     )
 
 
-def next_turn(pace: Pace, earliest_ms: float, apart_ms: float, spread: float) -> tuple[int, Pace]:
-    """When to come back, for one that cannot be taken now: `apart_ms` behind who was sent away before.
+def next_turn(free_ms: float, earliest_ms: float, apart_ms: float, spread: float) -> tuple[int, float]:
+    """When to come back, for one that cannot be taken now, and from when on the next one may, in ms.
 
-    Where turns are given out too far ahead, `spread`, a number drawn from [0, 1), decides instead.
+    Turns are `apart_ms` apart; `free_ms` is that of the turn before. Where turns are given out too far ahead,
+    `spread`, a number drawn from [0, 1), decides instead.
     """
-    last_ms = max(pace.last_ms, earliest_ms)
-    if last_ms - earliest_ms > FARTHEST_MS:
-        return int(earliest_ms + FARTHEST_MS * (1 + spread) / 2), pace
-    return int(last_ms), replace(pace, last_ms=last_ms + max(CLOSEST_MS, apart_ms))
+    turn_ms = max(free_ms, earliest_ms)
+    if turn_ms - earliest_ms > FARTHEST_MS:
+        return int(earliest_ms + FARTHEST_MS * (1 + spread) / 2), free_ms
+    return int(turn_ms), turn_ms + max(CLOSEST_MS, apart_ms)
 
 
 def most_waiting(pace: Pace, concurrency: int, wait_s: float) -> int:

@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaProducer
 from services.callback.app import CallbackService
 from services.callback.ports import Dispatched, Where
 from services.callback.settings import CallbackSettings
-from shared.domain.callbacks import Delivery, FailedAttempt, SuccessfulAttempt
+from shared.domain.callbacks import CallbackDeadLettered, Delivery, FailedAttempt, SuccessfulAttempt
 from shared.domain.requests import RequestSucceeded
 from shared.domain.retry_policy import ErrorClass
 from shared.domain.types import JsonText, RequestId
@@ -214,3 +214,9 @@ async def seconds(work: Awaitable[object]) -> float:
     began = time.monotonic()
     await work
     return time.monotonic() - began
+
+
+async def has_letters(settings: CallbackSettings, count: int) -> bool:
+    found = await events_of(settings, Topic.CALLBACKS)
+    letters = [each for many in found.values() for each in many if isinstance(each, CallbackDeadLettered)]
+    return len(letters) == count

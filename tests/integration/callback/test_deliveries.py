@@ -19,8 +19,6 @@ from shared.domain.callbacks import (
 from shared.domain.requests import RequestStarted
 from shared.domain.retry_policy import ErrorClass, GiveUpReason
 from shared.kafka.due_heap import wall_clock_ms
-from shared.kafka.producer import SupervisedProducer
-from shared.kafka.records import OutgoingRecord, Position
 from shared.kafka.topics import Topic, topic_name
 from tests.integration.callback.support import (
     ScriptedDispatcher,
@@ -28,6 +26,7 @@ from tests.integration.callback.support import (
     events_of,
     facts_of_request,
     failed,
+    has_letters,
     outcome,
     producing,
     running,
@@ -62,7 +61,7 @@ async def test_nothing_happens_without_a_url_or_an_outcome(settings: CallbackSet
     assert list(dispatcher.calls) == [request_id(3)]
 
 
-async def test_a_failing_delivery_climbs_the_tiers_on_time_and_ends_in_the_dead_letters(
+async def test_a_failing_delivery_climbs_the_tiers_on_time_and_ends_in_the_deadhas_letters(
     settings: CallbackSettings,
 ) -> None:
     slow = settings.model_copy(update={"retry_schedule": "1s,5s"})
@@ -70,7 +69,7 @@ async def test_a_failing_delivery_climbs_the_tiers_on_time_and_ends_in_the_dead_
     async with running(slow, dispatcher):
         await append(slow, Topic.RESULTS, [outcome(1)])
         await until(lambda: dispatcher.count(1) == 3)
-        await until(lambda: _letters(slow, 1))
+        await until(lambda: has_letters(slow, 1))
     calls = dispatcher.calls[request_id(1)]
     assert [delivery.attempt for _, delivery in calls] == [1, 2, 3]
     for at_ms, delivery in calls[1:]:
@@ -92,19 +91,13 @@ async def test_a_failing_delivery_climbs_the_tiers_on_time_and_ends_in_the_dead_
     assert letter.delivery.origin.startswith(topic_name(slow, Topic.RESULTS))
 
 
-async def _letters(settings: CallbackSettings, count: int) -> bool:
-    found = await events_of(settings, Topic.CALLBACKS)
-    letters = [each for many in found.values() for each in many if isinstance(each, CallbackDeadLettered)]
-    return len(letters) == count
-
-
 async def test_what_cannot_heal_is_given_up_at_once(settings: CallbackSettings) -> None:
     dispatcher = ScriptedDispatcher(
         lambda _, __: failed(ErrorClass.HTTP_410, status=410, message="answered 410")
     )
     async with running(settings, dispatcher):
         await append(settings, Topic.RESULTS, [outcome(1)])
-        await until(lambda: _letters(settings, 1))
+        await until(lambda: has_letters(settings, 1))
     assert dispatcher.count(1) == 1
     (letter,) = (await events_of(settings, Topic.CALLBACKS_DLQ))[facts(1)["request_id"]]
     assert isinstance(letter, DeliveryDeadLettered)
@@ -130,80 +123,11 @@ async def test_a_receiver_can_ask_for_a_later_retry(settings: CallbackSettings) 
     assert all(isinstance(each, Delivery) and each.attempt == 2 for each in tiers)
 
 
-async def test_a_full_queue_defers_without_an_attempt_and_the_partition_goes_on(
-    settings: CallbackSettings,
-) -> None:
-    """500 deliveries for a busy destination lie before a healthy one's on every partition."""
-    healed = asyncio.Event()
-    busy, healthy = "http://127.0.0.1:9/busy", "http://127.0.0.1:9/healthy"
-
-    def answer(delivery: Delivery, _: int) -> Dispatched:
-        if delivery.url == busy and not healed.is_set():
-            return Deferred(reason=DeferralReason.QUEUE_FULL)
-        return taken()
-
-    dispatcher = ScriptedDispatcher(answer)
-    narrow = settings.model_copy(update={"callback_window": 50})
-    await append(narrow, Topic.RESULTS, [outcome(number, busy) for number in range(500)])
-    await append(narrow, Topic.RESULTS, [outcome(number, healthy) for number in range(500, 520)])
-    async with running(narrow, dispatcher):
-        await until(lambda: all(dispatcher.count(number) == 1 for number in range(500, 520)))
-        assert await facts_of_request(narrow, 0) == []
-        await until(lambda: dispatcher.count(0) >= 3)
-        healed.set()
-        await until(lambda: _delivered(narrow, 520))
-    deferred = [delivery for _, delivery in dispatcher.calls[request_id(0)]]
-    assert [each.attempt for each in deferred] == [1] * len(deferred)
-    assert [each.deferrals for each in deferred] == list(range(len(deferred)))
-    for at_ms, delivery in dispatcher.calls[request_id(0)]:
-        assert at_ms >= delivery.not_before_ms
-    assert len(await facts_of_request(narrow, 0)) == 1
-
-
-async def _delivered(settings: CallbackSettings, count: int) -> bool:
-    found = await events_of(settings, Topic.CALLBACKS)
-    return len(found) == count and all(isinstance(each[-1], CallbackDelivered) for each in found.values())
-
-
-async def test_a_delivery_put_off_is_made_although_it_is_read_before_its_append_is_acknowledged(
-    settings: CallbackSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The acknowledgement takes longer than the shortest tier: the delivery comes back before it."""
-    append_at_once = SupervisedProducer.append
-
-    async def acknowledged_late(self: SupervisedProducer, record: OutgoingRecord) -> Position:
-        position = await append_at_once(self, record)
-        if record.topic is Topic.CALLBACKS_RETRY_1S:
-            await asyncio.sleep(3)
-        return position
-
-    monkeypatch.setattr(SupervisedProducer, "append", acknowledged_late)
-    busy = Deferred(reason=DeferralReason.QUEUE_FULL)
-    dispatcher = ScriptedDispatcher(lambda _, call: busy if call == 1 else taken())
-    await append(settings, Topic.RESULTS, [outcome(number) for number in range(20)])
-    async with running(settings, dispatcher):
-        await until(lambda: _delivered(settings, 20))
-    assert [dispatcher.count(number) for number in range(20)] == [2] * 20
-
-
-async def test_a_deferral_has_an_end(settings: CallbackSettings) -> None:
-    impatient = settings.model_copy(update={"deferral_limit_ms": 900})
-    dispatcher = ScriptedDispatcher(lambda _, __: Deferred(reason=DeferralReason.BREAKER_OPEN))
-    async with running(impatient, dispatcher):
-        await append(impatient, Topic.RESULTS, [outcome(1)])
-        await until(lambda: _letters(impatient, 1))
-    (letter,) = (await events_of(impatient, Topic.CALLBACKS_DLQ))[facts(1)["request_id"]]
-    assert isinstance(letter, DeliveryDeadLettered)
-    assert letter.reason is GiveUpReason.UNAVAILABLE
-    assert "breaker_open" in letter.message
-    assert letter.delivery.attempt == 1
-
-
 async def test_a_disabled_destination_gets_a_dead_letter_at_once(settings: CallbackSettings) -> None:
     dispatcher = ScriptedDispatcher(lambda _, __: Disabled(message="disabled since noon"))
     async with running(settings, dispatcher):
         await append(settings, Topic.RESULTS, [outcome(1)])
-        await until(lambda: _letters(settings, 1))
+        await until(lambda: has_letters(settings, 1))
     (fact,) = await facts_of_request(settings, 1)
     assert isinstance(fact, CallbackDeadLettered)
     assert (fact.reason, fact.attempts) == (GiveUpReason.DISABLED, 0)

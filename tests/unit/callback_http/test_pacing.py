@@ -34,9 +34,10 @@ def test_calls_are_never_closer_than_the_rate_allows_nor_later_than_they_must(
 
 
 def test_those_sent_away_come_back_one_after_the_other_at_the_destination_s_pace() -> None:
-    turns, at_ms = took(NO_PACE, 50.0), []
+    free_ms, at_ms = 0.0, []
+    apart_ms = pace_ms(took(NO_PACE, 50.0), 10)
     for _ in range(5_000):
-        not_before_ms, turns = next_turn(turns, 1_000, pace_ms(turns, 10), 0.5)
+        not_before_ms, free_ms = next_turn(free_ms, 1_000, apart_ms, 0.5)
         at_ms.append(not_before_ms)
     assert at_ms[0] == 1_000
     assert at_ms == sorted(at_ms)
@@ -47,10 +48,10 @@ def test_those_sent_away_come_back_one_after_the_other_at_the_destination_s_pace
 def test_no_turn_is_before_its_time_or_far_beyond(
     call_ms: float, concurrency: int, spread: float, before: int
 ) -> None:
-    turns = took(NO_PACE, call_ms)
+    free_ms, apart_ms = 0.0, pace_ms(took(NO_PACE, call_ms), concurrency)
     for _ in range(before):
-        _, turns = next_turn(turns, 7_000, pace_ms(turns, concurrency), spread)
-    not_before_ms, _ = next_turn(turns, 7_000, pace_ms(turns, concurrency), spread)
+        _, free_ms = next_turn(free_ms, 7_000, apart_ms, spread)
+    not_before_ms, _ = next_turn(free_ms, 7_000, apart_ms, spread)
     assert 7_000 <= not_before_ms <= 7_000 + FARTHEST_MS
 
 
@@ -73,10 +74,10 @@ def test_a_few_slow_calls_leave_room_and_a_few_that_hang_do_not() -> None:
 
 
 def test_the_pace_follows_the_destination() -> None:
-    turns = NO_PACE
+    pace = NO_PACE
     for _ in range(50):
-        turns = took(turns, 2_000.0)
-    assert pace_ms(turns, 1) == pytest.approx(2_000)
+        pace = took(pace, 2_000.0)
+    assert pace_ms(pace, 1) == pytest.approx(2_000)
     for _ in range(50):
-        turns = took(turns, 5.0)
-    assert pace_ms(turns, 5) == pytest.approx(1, abs=0.1)
+        pace = took(pace, 5.0)
+    assert pace_ms(pace, 5) == pytest.approx(1, abs=0.1)
