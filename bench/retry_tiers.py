@@ -27,7 +27,7 @@ from shared.domain.callbacks import Delivery, SuccessfulAttempt
 from shared.domain.types import JsonText, Mode, RequestId
 from shared.events.codec import Origin, encode
 from shared.kafka import topics_admin
-from shared.kafka.due_heap import wall_clock_ms
+from shared.kafka.delay_queue import wall_clock_ms
 from shared.kafka.topics import TIER_DELAY_MS, Topic, topic_name
 from shared.observability.logs import configure_logging
 from shared.service import calm_collector

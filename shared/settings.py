@@ -70,6 +70,11 @@ class ServiceSettings(KafkaSettings):
         pattern=r"^[a-z][a-z0-9-]{0,40}-[0-9]{1,4}$",
         description="Name and slot number, unique among living processes: the static group identity.",
     )
+    records_bytes: int = Field(
+        default=256 * 1024 * 1024,
+        ge=1024 * 1024,
+        description="Bytes of fetched records in work or waiting for it, in the whole process.",
+    )
     health_host: str = Field(default="127.0.0.1", description="Address of health and metrics.")
     health_port: Port = Field(default=0, description="Port of health and metrics; 0 lets the system choose.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(

@@ -174,6 +174,7 @@ class System:
         """What every service is told: the log as it is here, the database, the secret, and what was given."""
         found = {f"CONSUMA_{name.upper()}": str(value) for name, value in self.log.model_dump().items()}
         found["CONSUMA_MYSQL"] = self.mysql
+        found["CONSUMA_CRASH_JOURNAL_DIR"] = str(self.data_dir / "journals")
         if not os.environ.get("CONSUMA_WEBHOOK_SECRETS"):
             found["CONSUMA_WEBHOOK_SECRETS"] = development_secret(self.data_dir)
             self._reporter.say(f"callbacks are signed with the secret in {self.data_dir / SECRET_NAME}")

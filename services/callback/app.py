@@ -16,7 +16,7 @@ from services.callback.settings import CallbackSettings
 from shared.http.health import HealthServer
 from shared.kafka.backoff import backoff_s
 from shared.kafka.consumer import PartitionConsumer
-from shared.kafka.due_heap import DueHeap
+from shared.kafka.delay_queue import DelayQueue
 from shared.kafka.producer import LogUnavailable, SupervisedProducer
 from shared.kafka.topics import RETRY_TIERS, TIER_DELAY_MS, Topic
 
@@ -36,7 +36,7 @@ class CallbackService:
     def __init__(self, settings: CallbackSettings, make_dispatcher: MakeDispatcher) -> None:
         self._producer = SupervisedProducer(settings)
         self._dispatcher = make_dispatcher(settings, self._producer, self)
-        self.heap = DueHeap()
+        self.heap = DelayQueue()
         """What waits for its time."""
 
         handler = CallbackHandler(
@@ -51,7 +51,7 @@ class CallbackService:
             group="callback",
             topics=(Topic.RESULTS, *RETRY_TIERS),
             handler=handler,
-            dozing=[tier for tier in RETRY_TIERS if TIER_DELAY_MS[tier] > SHORTEST_TIER_MS],
+            idle_topics=[tier for tier in RETRY_TIERS if TIER_DELAY_MS[tier] > SHORTEST_TIER_MS],
             window=settings.callback_window,
             window_bytes=settings.callback_window_bytes,
         )

@@ -33,7 +33,7 @@ from shared.domain.delivering import (
     decide_disabled,
 )
 from shared.events.envelope import first_header
-from shared.kafka.due_heap import DueHeap, wall_clock_ms
+from shared.kafka.delay_queue import DelayQueue, wall_clock_ms
 from shared.kafka.records import Partition, Record
 from shared.kafka.topics import TIER_DELAY_MS, topic_name
 
@@ -55,7 +55,7 @@ class CallbackHandler:
         dispatcher: Dispatcher,
         recorder: Recorder,
         known: KnownCallbacks,
-        heap: DueHeap,
+        heap: DelayQueue,
     ) -> None:
         self._dispatcher = dispatcher
         self._recorder = recorder
@@ -80,7 +80,7 @@ class CallbackHandler:
         """Bring the delivery that `record` asks for one step further.
 
         Raises:
-            LeaveRecord: it waits for its time, and the service stops.
+            ReleaseRecord: it waits for its time, and the service stops.
         """
         delivery = self._read(record)
         if delivery is None:

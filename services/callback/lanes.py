@@ -21,7 +21,7 @@ from typing import Final, Protocol
 from services.callback import http_metrics
 from services.callback.lane import Lane, LaneLimits, Room, Waiting
 from shared.domain.pacing import PATIENCE, most_waiting, next_turn, pace_ms, reserve, took
-from shared.kafka.retrying import LeaveRecord
+from shared.kafka.handler import ReleaseRecord
 
 __all__ = ["LANES_KEPT", "RETURN_MS", "SHORTEST_ABSENCE_MS", "Clock", "Lanes", "SentAwayError"]
 
@@ -92,7 +92,7 @@ class Lanes:
 
         Raises:
             SentAwayError: too many wait, or the queue stands, or the wait or the rate's was too long.
-            LeaveRecord: the lanes were closed before it began.
+            ReleaseRecord: the lanes were closed before it began.
         """
         lane = self._lane(origin, limits)
         await self._enter(origin, lane, partition, size)
@@ -144,7 +144,7 @@ class Lanes:
 
     async def _enter(self, origin: str, lane: Lane, partition: int, size: int) -> None:
         if self._closing.is_set():
-            raise LeaveRecord
+            raise ReleaseRecord
         if self._running < self._total and lane.has_room and not lane.waiting:
             self._count(lane, 1)
             return
@@ -177,7 +177,7 @@ class Lanes:
                 self._leave(origin, lane)
             raise
         if not mine.granted.result():
-            raise LeaveRecord
+            raise ReleaseRecord
 
     async def _until_granted(self, mine: Waiting, lane: Lane) -> None:
         """Wait for as long as the queue moves: until all before it are served soon, at the pace of late.
@@ -213,7 +213,7 @@ class Lanes:
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_ms / 1000):
                     await self._closing.wait()
-                raise LeaveRecord
+                raise ReleaseRecord
 
     def _leave(self, origin: str, lane: Lane) -> None:
         self._count(lane, -1)

@@ -105,6 +105,6 @@ class Dispatcher(Protocol):
 
         Entered with what came of it, within the total deadline of an attempt and the bounded wait in its
         destination's queue, unless the log is away, which is waited for. Raises only when it is cancelled or,
-        `LeaveRecord`, released. What came of it is to be recorded before the exit: how many attempts of an
+        `ReleaseRecord`, released. What came of it is to be recorded before the exit: how many attempts of an
         origin are unrecorded is bounded, as a death repeats them.
         """

@@ -20,7 +20,7 @@ from services.compute.slot import SlotServerError
 from services.compute.slot_pool import SlotPool, SlotPoolSettings
 from shared.http.health import HealthServer
 from shared.kafka.backoff import backoff_s
-from shared.kafka.consumer import PartitionConsumer, Probation
+from shared.kafka.consumer import PartitionConsumer, Quarantine
 from shared.kafka.producer import LogUnavailable, SupervisedProducer
 from shared.kafka.topics import Topic
 from shared.operations.registry import load_registry
@@ -75,7 +75,9 @@ class ComputeService:
         bulk = SupervisedProducer(settings, linger_ms=BULK_LINGER_MS)
         self._producers = (urgent, bulk, foreign)
         self._replies = Replies(settings, own=urgent, foreign=foreign)
+        quarantine = Quarantine(settings.crash_journal_dir)
         context = RunContext(
+            quarantine=quarantine,
             pool=self._pool,
             journal=Journal(urgent=urgent, bulk=bulk, crowded=lambda: self._pool.waiting > 0),
             instance=settings.instance,
@@ -88,7 +90,8 @@ class ComputeService:
             topics=[Topic.REQUESTS_SYNC, Topic.REQUESTS],
             handler=self._compute,
             window=settings.window,
-            probation=Probation(on_poison=self._compute.on_poison),
+            quarantine=quarantine,
+            on_poison=self._compute.on_poison,
         )
 
     def readiness(self) -> Mapping[str, bool]:

@@ -24,7 +24,8 @@ from shared.domain.types import Mode, RequestId
 from shared.events.codec import EncodedEvent
 from shared.events.dead_letters import dead_letter_of
 from shared.events.submission import FieldProblem, Submission, SubmissionError, decode_submission
-from shared.kafka.consumer import LeaveRecord
+from shared.kafka.consumer import ReleaseRecord
+from shared.kafka.poison import ATTEMPTS
 from shared.kafka.records import Partition, Record
 from shared.kafka.topics import Topic, topic_name
 from shared.operations.registry import Registry, UnknownOperationError
@@ -80,24 +81,29 @@ class Compute:
         """Bring `record` to its end.
 
         Raises:
-            LeaveRecord: the process stops, and the request has not begun to run.
+            ReleaseRecord: the process stops, and the request has not begun to run.
             SlotServerError: the slots are gone; the process is about to end.
         """
         if self._modes[record.topic] is Mode.ASYNC:
             await self._pace.step()
-        try:
+        async with self._context.quarantine.hold(record):
             submission = self._decode(record)
-        except SubmissionError as error:
-            await self._set_aside(record, error.reason, error.message, error.fields)
+        if isinstance(submission, SubmissionError):
+            await self._set_aside(record, submission.reason, submission.message, submission.fields)
             return
         await self._conclude(submission, partial(self._compute, record, submission))
 
     async def on_poison(self, record: Record, attempts: int) -> None:
-        """End a record that has taken the process down in each of `attempts` runs alone."""
-        message = f"the process that computed it died in each of {attempts} attempts that it was given alone"
-        try:
-            submission = self._decode(record)
-        except SubmissionError:
+        """End a record of which `attempts` runs have ended with the process.
+
+        One run beyond the limit means that decoding the record for its outcome was the last of them.
+        """
+        message = f"the process that computed it died in each of its {attempts} attempts"
+        submission = None
+        if attempts <= ATTEMPTS:
+            async with self._context.quarantine.hold(record):
+                submission = self._decode(record)
+        if not isinstance(submission, Submission):
             await self._set_aside(record, FailureCode.POISON, message, attempts=attempts)
             return
         failure = Failure(code=FailureCode.POISON, message=message)
@@ -110,20 +116,19 @@ class Compute:
         for run in self._runs.values():
             run.leave()
 
-    def _decode(self, record: Record) -> Submission:
-        """The request in `record`.
+    def _decode(self, record: Record) -> Submission | SubmissionError:
+        """The request in `record`, or why there is none.
 
-        Raises:
-            SubmissionError: there is none. An unforeseen fault of the decoder counts as one: it would not
-                heal, and its record must not hold the partition up.
+        An unforeseen fault of the decoder counts as the record's: it would not heal, and its record must not
+        hold the partition up.
         """
         try:
             return decode_submission(record, self._modes[record.topic])
-        except SubmissionError:
-            raise
+        except SubmissionError as error:
+            return error
         except Exception as error:
             log.exception("request.decoder_fault", origin=record.position)
-            raise SubmissionError(DECODER_FAULT, f"cannot be decoded: {error!r}"[:1_000]) from error
+            return SubmissionError(DECODER_FAULT, f"cannot be decoded: {error!r}"[:1_000])
 
     async def _conclude(self, submission: Submission, produce: Callable[[], Awaitable[EncodedEvent]]) -> None:
         outcome = await self._recent.of(submission.request.request_id, produce)
@@ -141,10 +146,11 @@ class Compute:
 
     async def _run(self, record: Record, submission: Submission, timeout_ms: int) -> EncodedEvent:
         if self._leaving:
-            raise LeaveRecord
+            raise ReleaseRecord
         request = submission.request
         run = self._runs[request.request_id] = Run(
             self._context,
+            record,
             request,
             timeout_ms=timeout_ms,
             traceparent=submission.traceparent,

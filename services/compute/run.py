@@ -32,7 +32,8 @@ from shared.domain.requests import (
 )
 from shared.domain.types import JsonText
 from shared.events.submission import FieldProblem
-from shared.kafka.consumer import LeaveRecord
+from shared.kafka.consumer import Quarantine, ReleaseRecord
+from shared.kafka.records import Record
 
 __all__ = ["Run", "RunContext"]
 
@@ -43,12 +44,14 @@ class RunContext:
 
     Args:
         pool: the slots.
+        quarantine: is told which record a slot holds.
         journal: where long runs are announced.
         instance: name of this process in announcements.
         started_after_s: running time after which a run is announced.
     """
 
     pool: SlotPool
+    quarantine: Quarantine
     journal: Journal
     instance: str
     started_after_s: float
@@ -61,6 +64,7 @@ class Run:
 
     Args:
         context: what it runs with.
+        record: the record that holds the request.
         request: what to run.
         timeout_ms: time limit of each attempt.
         traceparent: for the announcement.
@@ -70,6 +74,7 @@ class Run:
     def __init__(
         self,
         context: RunContext,
+        record: Record,
         request: RequestSubmitted,
         *,
         timeout_ms: int,
@@ -77,6 +82,7 @@ class Run:
         cancelled: bool,
     ) -> None:
         self._context = context
+        self._record = record
         self._request = request
         self._timeout_ms = timeout_ms
         self._traceparent = traceparent
@@ -101,13 +107,13 @@ class Run:
         """Give the run up unless it has begun: another process will do it."""
         self._leaving = True
         if self._turn is not None:
-            self._turn.refuse(LeaveRecord())
+            self._turn.refuse(ReleaseRecord())
 
     async def outcome(self) -> RequestSucceeded | RequestFailed:
         """Run to the end.
 
         Raises:
-            LeaveRecord: it was given up in good order.
+            ReleaseRecord: it was given up in good order.
             SlotServerError: the slots are gone; the process should end.
         """
         attempt = 1
@@ -144,7 +150,8 @@ class Run:
                     queue_ms = _ms_since(queued_s)
                     announcement.arm(lambda: self._announce(attempt, slot))
                     self._slot = slot
-                    outcome = await slot.run(self._task())
+                    async with self._context.quarantine.hold(self._record):
+                        outcome = await slot.run(self._task())
             finally:
                 self._turn = self._slot = None
         if isinstance(outcome, Failed):
@@ -155,11 +162,11 @@ class Run:
         """Whether it may start now.
 
         Raises:
-            LeaveRecord: the process is stopping.
+            ReleaseRecord: the process is stopping.
             _RefusedToStart: it was cancelled, or is too late.
         """
         if self._leaving:
-            raise LeaveRecord
+            raise ReleaseRecord
         failure = self._refusal()
         if failure is not None:
             raise _RefusedToStart(failure)

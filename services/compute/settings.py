@@ -1,6 +1,7 @@
 """Settings of the compute service."""
 
 import os
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -8,6 +9,11 @@ from pydantic import Field
 from shared.settings import ServiceSettings
 
 __all__ = ["ComputeSettings"]
+
+
+def _state_directory() -> Path:
+    """Where programs of this user keep what must outlive them (XDG Base Directory Specification)."""
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "consuma"
 
 
 class ComputeSettings(ServiceSettings):
@@ -38,6 +44,11 @@ class ComputeSettings(ServiceSettings):
     )
     recent_bytes: int = Field(
         default=64 * 1024 * 1024, ge=0, description="Bytes of outcomes remembered with them."
+    )
+
+    crash_journal_dir: Path = Field(
+        default_factory=_state_directory,
+        description="Directory of the crash journal, which must outlive the process.",
     )
 
     def slot_count(self) -> int:

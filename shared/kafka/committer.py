@@ -11,11 +11,12 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final
 
 import structlog
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, OffsetMetadataTooLargeError
 
 from shared.kafka import metrics
 from shared.kafka.backoff import backoff_s
-from shared.kafka.partition_run import PartitionRun
+from shared.kafka.commit_metadata import MAX_METADATA
+from shared.kafka.partition import PartitionProcessor
 from shared.kafka.records import Partition
 
 __all__ = ["Committer"]
@@ -25,6 +26,9 @@ log = structlog.get_logger()
 INTERVAL_S: Final = 0.2
 PROOF_OF_LIFE_S: Final = 10.0
 """A commit at least so often, changed or not, shows whether the coordinator still knows this member."""
+
+LEAST_METADATA: Final = 64
+"""Characters of metadata that every broker takes: enough for a few blamed offsets."""
 
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """Goes on while the machine sleeps, as the broker's clock does."""
@@ -37,15 +41,16 @@ class Committer:
 
     Args:
         commit: sends offsets and metadata to the broker; raises KafkaError or TimeoutError.
-        runs: the partitions that may be committed now.
+        current: the partitions that may be committed now.
         session_s: silence after which the group gives this member's partitions to others.
     """
 
     def __init__(
-        self, commit: Commit, runs: Callable[[], Iterable[PartitionRun]], *, session_s: float
+        self, commit: Commit, current: Callable[[], Iterable[PartitionProcessor]], *, session_s: float
     ) -> None:
         self._send = commit
-        self._runs = runs
+        self._current = current
+        self._room = MAX_METADATA
         self._lock = asyncio.Lock()
         self._requested = asyncio.Event()
         self._succeeded_at = time.monotonic()
@@ -74,7 +79,7 @@ class Committer:
                 async with asyncio.timeout(INTERVAL_S):  # `wait_for` may lose a cancellation
                     await self._requested.wait()
             self._requested.clear()
-            await self.commit(self._runs(), unchanged=self.silence_s > self._proof_of_life_s)
+            await self.commit(self._current(), unchanged=self.silence_s > self._proof_of_life_s)
 
     def is_proven(self) -> bool:
         """Whether the last commit that the broker took was sent well within the session timeout."""
@@ -90,39 +95,51 @@ class Committer:
         while not self.is_proven():
             async with self._proving:
                 if not self.is_proven():
-                    await self.commit(self._runs(), unchanged=True)
+                    await self.commit(self._current(), unchanged=True)
                 if not self.is_proven():
                     await asyncio.sleep(next(waits))
 
-    async def commit_until_done(self, including: PartitionRun | None = None) -> None:
-        """Commit every partition now; returns when the broker has them, `including` among them."""
+    async def commit_including(self, processor: PartitionProcessor) -> None:
+        """Commit every partition; returns when the broker has them, `processor` among them."""
         for wait_s in backoff_s(first_s=0.05, cap_s=1.0):
-            runs = list(self._runs())
-            if (including is None or including in runs) and await self.commit(runs):
+            current = list(self._current())
+            if processor in current and await self.commit(current):
                 return
             await asyncio.sleep(wait_s)
 
     async def commit(
-        self, runs: Iterable[PartitionRun], *, clean: bool = False, unchanged: bool = False
+        self, processors: Iterable[PartitionProcessor], *, clean: bool = False, unchanged: bool = False
     ) -> bool:
-        """Commit those of `runs` that are open and have changed; whether the broker took it."""
+        """Commit those of `processors` that are open; whether the broker took it.
+
+        Args:
+            processors: the partitions to commit.
+            clean: as for `PartitionProcessor.commit_point`.
+            unchanged: commit also those whose commit would be the same as the last one.
+        """
         async with self._lock:
-            points = {run: run.commit_point(clean=clean) for run in runs if run.ready}
-            due = {run: point for run, point in points.items() if unchanged or point != run.committed}
+            points = {
+                each: each.commit_point(clean=clean, room=self._room) for each in processors if each.ready
+            }
+            due = {each: point for each, point in points.items() if unchanged or point != each.committed}
             if not due:
                 return True
             sent_at = time.clock_gettime(_CLOCK)
             try:
-                await self._send(
-                    {run.partition: (point.offset, point.metadata) for run, point in due.items()}
-                )
+                await self._send({each.partition: point for each, point in due.items()})
             except (KafkaError, TimeoutError) as error:
-                metrics.COMMIT_FAILURES.inc()
-                log.warning("consumer.commit_failed", error=repr(error))
+                self._note_failure(error)
                 return False
         self._succeeded_at = time.monotonic()
         self._proven_at = sent_at
         metrics.COMMITS.inc()
-        for run, point in due.items():
-            run.commit_done(point)
+        for each, point in due.items():
+            each.committed = point
         return True
+
+    def _note_failure(self, error: Exception) -> None:
+        """Count it; a broker with a lower limit than ours gets less metadata from now on."""
+        metrics.COMMIT_FAILURES.inc()
+        log.warning("consumer.commit_failed", error=repr(error))
+        if isinstance(error, OffsetMetadataTooLargeError):
+            self._room = max(self._room // 2, LEAST_METADATA)

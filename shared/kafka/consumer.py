@@ -1,9 +1,9 @@
 """The partition consumer of every service: concurrent handling, commits that never pass unfinished work.
 
 One task handles one record, within a window per partition. The group's offset is the lowest unfinished one;
-what finished beyond it is in the commit's metadata and is skipped by the next owner. A partition whose window
-is full is paused until half of it is done. Membership is static, so a process that comes back under its name
-takes its partitions again without a rebalance of the others.
+the offsets finished beyond it are in the commit's metadata and are skipped by the next owner. A partition
+whose window is full is paused until half of it is done. Membership is static, so a process that comes back
+under its name takes its partitions again without a rebalance of the others.
 """
 
 import asyncio
@@ -17,17 +17,15 @@ from aiokafka.errors import KafkaError
 
 from shared.kafka import metrics
 from shared.kafka.backoff import backoff_s
-from shared.kafka.ending import is_cancelled
-from shared.kafka.handler import MemberSpec, PartitionHandler
-from shared.kafka.member import Member
-from shared.kafka.partition_run import CommitPoint
+from shared.kafka.ending import own_cancellations_only
+from shared.kafka.handler import PartitionHandler, ReleaseRecord
+from shared.kafka.member import Member, MemberSpec
+from shared.kafka.poison import OnPoison, Quarantine
 from shared.kafka.records import Partition
-from shared.kafka.retrying import LeaveRecord
-from shared.kafka.suspicion import Probation
 from shared.kafka.topics import Topic, topic_name
 from shared.settings import ServiceSettings
 
-__all__ = ["LeaveRecord", "PartitionConsumer", "PartitionHandler", "Probation"]
+__all__ = ["PartitionConsumer", "PartitionHandler", "Quarantine", "ReleaseRecord"]
 
 log = structlog.get_logger()
 
@@ -39,14 +37,15 @@ class PartitionConsumer:
     """A member of the consumer group `<prefix><group>`.
 
     Args:
-        settings: addresses, the instance (its static identity), time limits.
+        settings: addresses, the instance (its static identity), limits of time and bytes.
         group: name of the group without the prefix.
-        topics: what to read.
-        handler: what to do with it.
+        topics: the topics to read.
+        handler: the service's work on them.
         window: records of one partition in work at a time, for all topics or by topic.
         window_bytes: bytes of one partition in work or waiting for it, beyond which no more are fetched.
-        probation: how to find and end records that kill the process; without it they are handled for ever.
-        dozing: topics whose records can wait a second to be fetched, as what they ask for is not due before.
+        quarantine: finds and ends the records that kill the process; without it they are handled for ever.
+        on_poison: for a quarantine: writes the outcome of a poison record, given the number of its runs.
+        idle_topics: those of `topics` whose records can wait a second to be fetched, as they are due later.
     """
 
     def __init__(
@@ -58,8 +57,9 @@ class PartitionConsumer:
         handler: PartitionHandler,
         window: int | Mapping[Topic, int] = 256,
         window_bytes: int = 32 * 1024 * 1024,
-        probation: Probation | None = None,
-        dozing: Collection[Topic] = (),
+        quarantine: Quarantine | None = None,
+        on_poison: OnPoison | None = None,
+        idle_topics: Collection[Topic] = (),
     ) -> None:
         self._settings = settings
         self._handler = handler
@@ -70,11 +70,11 @@ class PartitionConsumer:
                 for topic in topics
             },
             window_bytes=window_bytes,
-            probation=probation,
-            dozing=frozenset(topic_name(settings, topic) for topic in dozing),
+            idle_topics=frozenset(topic_name(settings, topic) for topic in idle_topics),
+            quarantine=quarantine,
+            on_poison=on_poison,
         )
         self._member: Member | None = None
-        self._own_commits: dict[Partition, CommitPoint] = {}
         self._stopping = asyncio.Event()
         self._ended = asyncio.Event()
         self._ended.set()
@@ -90,23 +90,19 @@ class PartitionConsumer:
     @property
     def assigned(self) -> frozenset[Partition]:
         """The partitions that the group has given to this member; none during a rebalance."""
-        return self._member.assigned if self._member is not None else frozenset()
+        return self._member.assignment.assigned if self._member is not None else frozenset()
 
     @property
     def alarmed(self) -> frozenset[Partition]:
-        """Partitions that stand still because their offset is lost; a person has to decide."""
-        return self._member.alarmed if self._member is not None else frozenset()
-
-    def owns(self, partition: Partition) -> bool:
-        """Whether this process is the partition's owner, as far as it knows."""
-        return partition in self.assigned
+        """Partitions that stand still because they cannot be read on; a person has to decide."""
+        return self._member.assignment.alarmed if self._member is not None else frozenset()
 
     def ownership_is_proven(self) -> bool:
         """Whether the broker has confirmed lately that this is a member: its partitions are nobody else's.
 
         Not so in a process that was stopped for long, or has lost the broker.
         """
-        return self._member is not None and self._member.ownership_is_proven()
+        return self._member is not None and self._member.committer.is_proven()
 
     async def prove_ownership(self) -> None:
         """For a handler, before an effect that must not be repeated: return once `ownership_is_proven`.
@@ -114,7 +110,7 @@ class PartitionConsumer:
         Costs nothing while it is. The handling of a record whose partition was lost is cancelled instead.
         """
         if self._member is not None:
-            await self._member.prove_ownership()
+            await self._member.committer.prove()
 
     async def run(self) -> None:
         """Consume until `stop`. A client that fails is replaced, the handler's faults are retried.
@@ -127,9 +123,10 @@ class PartitionConsumer:
         try:
             while not self._stopping.is_set():
                 began = time.monotonic()
-                self._member = Member(self._settings, self._spec, self._handler, self._own_commits)
+                self._member = Member(self._settings, self._spec, self._handler)
                 try:
-                    await self._live(self._member)
+                    with own_cancellations_only():
+                        await self._member.run(self._stopping)
                 except* (KafkaError, OSError) as errors:
                     metrics.CONSUMER_REBUILDS.inc()
                     log.warning("consumer.rebuilding", group=self._spec.group, errors=str(errors.exceptions))
@@ -139,15 +136,9 @@ class PartitionConsumer:
                     async with asyncio.timeout(next(wait)):
                         await self._stopping.wait()
         finally:
+            if self._spec.quarantine is not None:
+                self._spec.quarantine.close()
             self._ended.set()
-
-    async def _live(self, member: Member) -> None:
-        try:
-            await member.run(self._stopping)
-        except asyncio.CancelledError as error:
-            if is_cancelled():
-                raise
-            raise KafkaError("the client library let a cancellation out") from error
 
     async def stop(self) -> None:
         """Have `run` drain within the drain timeout, commit and return; waits for it."""

@@ -1,7 +1,8 @@
-"""The client library's group consumer, typed and bounded: one life of a member."""
+"""The client library's group consumer, typed and bounded: one life of it."""
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final
 
@@ -9,20 +10,23 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, OffsetAndMetadata, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import (
+    CorruptRecordException,
     IllegalStateError,
     KafkaConnectionError,
     KafkaError,
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
 )
+from aiokafka.protocol.metadata import MetadataRequest
 
 from shared.kafka.ending import end_bounded
 from shared.kafka.header_names import read_any_header_names
+from shared.kafka.library_tasks import dead_task_of
 from shared.kafka.reader import to_record
 from shared.kafka.records import Partition, Record
 from shared.settings import ServiceSettings
 
-__all__ = ["GroupClient", "LostOffsetError", "TopicsMissingError"]
+__all__ = ["GroupClient", "TopicsMissingError", "UnreadablePartitionError"]
 
 log = structlog.get_logger()
 
@@ -40,6 +44,9 @@ FETCH_WAIT_MS: Final = 50
 PARTITION_FETCH_BYTES: Final = 256 * 1024
 """What a pause throws away at most; a larger batch is still fetched, whole."""
 
+DAMAGE_LIMIT: Final = 3
+"""Fetches of a damaged batch before its partition is given up."""
+
 POLL_MS: Final = 200
 POLL_RECORDS: Final = 500
 """Records decoded at a time: about 2 ms of the event loop."""
@@ -52,8 +59,8 @@ class TopicsMissingError(KafkaError):  # type: ignore[misc]  # the client librar
     """The topics have not been created yet, or the group has no position in them."""
 
 
-class LostOffsetError(Exception):
-    """Partitions whose position is not committed, or no longer in the log."""
+class UnreadablePartitionError(Exception):
+    """Partitions whose position is not committed or has left the log, or whose bytes are damaged."""
 
     def __init__(self, partitions: Iterable[Partition], reason: str) -> None:
         super().__init__(reason)
@@ -77,6 +84,7 @@ class GroupClient:
     ) -> None:
         self._topics = frozenset(topics)
         self._listener = _Listener(assigned, revoked)
+        self._damaged: Counter[Partition] = Counter()
         read_any_header_names()
         self._client = AIOKafkaConsumer(
             bootstrap_servers=settings.kafka,
@@ -101,7 +109,7 @@ class GroupClient:
         return int(self._client._coordinator.generation)
 
     async def start(self) -> None:
-        """Connect and join.
+        """Connect; `subscribe` is to follow.
 
         Raises:
             TopicsMissingError: a topic does not exist, or the group has no position in any: a member would
@@ -116,7 +124,25 @@ class GroupClient:
             raise KafkaConnectionError("no broker answered in time") from error
         if missing:
             raise TopicsMissingError(f"not applied: {', '.join(sorted(missing))}; run `consuma topics apply`")
+
+    def subscribe(self) -> None:
+        """Join the group."""
         self._client.subscribe(list(self._topics), listener=self._listener)
+
+    async def cluster_id(self) -> str:
+        """The id of the broker's cluster, which a cluster made anew does not share; empty where it has none.
+
+        Raises:
+            KafkaError, TimeoutError: the broker did not answer.
+        """
+        client = self._client._client
+        async with asyncio.timeout(COMMIT_TIMEOUT_S):
+            answer = await client.send(client.get_random_node(), MetadataRequest([]))
+        return str(getattr(answer, "cluster_id", None) or "")
+
+    def dead_task(self) -> str | None:
+        """The name of a task of the library that has ended although the client works; None when none has."""
+        return dead_task_of(self._client)
 
     async def _not_applied(self) -> frozenset[str]:
         """Topics that do not exist; all of them as long as the group has no position at all."""
@@ -133,17 +159,38 @@ class GroupClient:
         """The next records, at most `POLL_RECORDS`, or none after `POLL_MS`; waits out a rebalance.
 
         Raises:
-            LostOffsetError: partitions without a usable position; `park` them, or it is raised again.
+            UnreadablePartitionError: partitions that cannot be read on; `park` them, or it comes again.
         """
         try:
             batches = await self._client.getmany(timeout_ms=POLL_MS, max_records=POLL_RECORDS)
         except (NoOffsetForPartitionError, OffsetOutOfRangeError) as error:
             # The first argument is the partition, or a mapping from it.
             lost = error.args[0] if isinstance(error.args[0], dict) else [error.args[0]]
-            raise LostOffsetError([Partition(*source) for source in lost], repr(error)) from error
+            partitions = [Partition(*source) for source in lost]
+            reason = "its offset was never committed, or has left the log"
+            raise UnreadablePartitionError(partitions, f"{reason}: {error!r}") from error
+        except CorruptRecordException as error:
+            self._note_damage(error)
+            return {}
         return {
             Partition(*source): [to_record(raw) for raw in fetched] for source, fetched in batches.items()
         }
+
+    def _note_damage(self, error: CorruptRecordException) -> None:
+        """Have a damaged batch fetched again a few times: the damage may lie on the way.
+
+        Raises:
+            UnreadablePartitionError: it lies in the log.
+            CorruptRecordException: the partition is not known.
+        """
+        assigned = self._client.assignment()
+        damaged = next((Partition(*each) for each in assigned if str(error).endswith(str(each))), None)
+        if damaged is None:
+            raise error
+        self._damaged[damaged] += 1
+        log.warning("consumer.damaged_batch", partition=str(damaged), error=str(error))
+        if self._damaged[damaged] >= DAMAGE_LIMIT:
+            raise UnreadablePartitionError([damaged], f"its bytes in the log are damaged: {error}") from error
 
     def position(self, partition: Partition) -> int:
         """The offset to be fetched next, past what was only transaction markers; 0 while it is not known.

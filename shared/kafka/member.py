@@ -1,38 +1,40 @@
 """One life of a group member: from joining until it is stopped or its client has to be replaced.
 
-A rebalance revokes everything first (the client knows no other protocol). Work in flight goes on meanwhile:
-if the partition comes back, and nobody else can have had it, it is adopted; otherwise it is cancelled.
+A rebalance revokes everything first (the client library knows no other protocol). Work in flight goes on
+meanwhile: if the partition comes back, and no other member can have had it, its work is adopted; otherwise it
+is cancelled.
 """
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import structlog
 from aiokafka.errors import KafkaError
 
 from shared.kafka import metrics
+from shared.kafka.assignment import Assignment
 from shared.kafka.committer import Committer
-from shared.kafka.dozing import Dozing
-from shared.kafka.group_client import GroupClient, LostOffsetError
-from shared.kafka.handler import MemberSpec, PartitionHandler
+from shared.kafka.ending import own_cancellations_only
+from shared.kafka.group_client import GroupClient, UnreadablePartitionError
+from shared.kafka.handler import PartitionHandler, handle_until_success
 from shared.kafka.lag import watch_lag
-from shared.kafka.ownership import Ownership
-from shared.kafka.partition_run import CommitPoint, PartitionRun, drain, end_work
-from shared.kafka.recall import Recalled
+from shared.kafka.partition import PartitionProcessor, cancel_all, drain_all
+from shared.kafka.poison import OnPoison, Quarantine
+from shared.kafka.rebalance import Rebalancer
 from shared.kafka.records import Partition, Record
-from shared.kafka.retrying import until_done
-from shared.kafka.solo import SoloRunner
-from shared.kafka.suspicion import Probation
 from shared.settings import ServiceSettings
 
-__all__ = ["Member"]
+__all__ = ["Member", "MemberSpec"]
 
 log = structlog.get_logger()
 
 REVOKE_DRAIN_S: Final = 0.25
-"""What a rebalance waits for work in flight: short, since the work goes on and others wait meanwhile."""
+"""A rebalance waits so long for work in flight: short, since the work goes on and other members wait."""
+
 SILENT_SESSIONS: Final = 3
 """Session timeouts without a sign of the coordinator after which the client is replaced."""
 
@@ -40,74 +42,57 @@ WATCH_S: Final = 1.0
 
 
 class MemberStuckError(KafkaError):  # type: ignore[misc]  # the client library is untyped
-    """The coordinator has not been heard of for long."""
+    """The coordinator is silent, or a task of the client library has ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberSpec:
+    """What a member reads, by full names, and how much of it at a time."""
+
+    group: str
+    windows: Mapping[str, int]
+    window_bytes: int
+    idle_topics: frozenset[str] = frozenset()
+    quarantine: Quarantine | None = None
+    on_poison: OnPoison | None = None
 
 
 class Member:
-    """Runs the partitions that the group gives to it; `own_commits` is as for `Ownership`."""
+    """Runs the partitions that the group gives to it."""
 
-    def __init__(
-        self,
-        settings: ServiceSettings,
-        spec: MemberSpec,
-        handler: PartitionHandler,
-        own_commits: dict[Partition, CommitPoint],
-    ) -> None:
+    def __init__(self, settings: ServiceSettings, spec: MemberSpec, handler: PartitionHandler) -> None:
         self._settings = settings
         self._spec = spec
         self._handler = handler
-        self._runs: dict[Partition, PartitionRun] = {}
-        self._alarmed: set[Partition] = set()
         self._joined = False
         self._generation = -1
         self._changed_at = time.monotonic()
-        self._stopping = False
-        self._asked_to_stop = asyncio.Event()
+        self._stopping = asyncio.Event()
         self._tasks = asyncio.TaskGroup()
         self._loops: list[asyncio.Task[None]] = []
         self._client = GroupClient(
             settings,
             group=spec.group,
             topics=spec.windows,
-            assigned=self.on_assigned,
-            revoked=self.on_revoked,
+            assigned=self._on_assigned,
+            revoked=self._on_revoked,
         )
-        self._ownership = Ownership(
-            self._client, handler, spec, opened=self._on_opened, own_commits=own_commits
+        self.assignment = Assignment(
+            self._client,
+            idle_topics=spec.idle_topics,
+            windows=spec.windows,
+            window_bytes=spec.window_bytes,
+            budget_bytes=settings.records_bytes,
         )
-        self._committer = Committer(
-            self._client.commit, self.current_runs, session_s=settings.session_timeout_ms / 1000
+        self._rebalancer = Rebalancer(self._client, handler, spec.quarantine, self._on_opened)
+        self.committer = Committer(
+            self._client.commit, self.assignment.current, session_s=settings.session_timeout_ms / 1000
         )
-        self._dozing = Dozing(spec.dozing, self.current_runs, self._steer, self._client.answered_s)
-        self._solo = self._new_solo(spec.probation) if spec.probation is not None else None
-        self.assigned: frozenset[Partition] = frozenset()
-
-    def _new_solo(self, probation: Probation) -> SoloRunner:
-        commit = self._committer.commit_until_done
-        return SoloRunner(probation, runs=self.current_runs, handle=self.handle, commit=commit)
 
     @property
     def ready(self) -> bool:
         """Whether the group has given this member its partitions and all of them are being handled."""
-        handled = self.assigned - self._alarmed
-        return self._joined and all(each in self._runs and self._runs[each].ready for each in handled)
-
-    @property
-    def alarmed(self) -> frozenset[Partition]:
-        """Partitions that stand still because their offset is lost."""
-        return frozenset(self._alarmed)
-
-    def current_runs(self) -> list[PartitionRun]:
-        """The partitions that may be committed now."""
-        return [run for each in self.assigned if (run := self._runs.get(each)) is not None]
-
-    def ownership_is_proven(self) -> bool:
-        """Whether the broker has confirmed, well within the session timeout, that this is a member."""
-        return self._committer.is_proven()
-
-    async def prove_ownership(self) -> None:
-        """Return once `ownership_is_proven`."""
-        await self._committer.prove()
+        return self._joined and self.assignment.handled
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Join, and work until `stopping` is set; then drain and commit.
@@ -115,112 +100,88 @@ class Member:
         Raises:
             ExceptionGroup: of what ended it; after KafkaError and OSError another life may follow.
         """
-        self._asked_to_stop = stopping
-        self._stop_wanted = stopping
+        self._stopping = stopping
         try:
             async with self._tasks:
                 work = self._tasks.create_task(self._work())
                 await stopping.wait()
-                self._stopping = True
                 work.cancel()
-                await drain(self._runs.values(), self._settings.drain_timeout_ms / 1000)
-                for task in [*self._loops, *(run.opening for run in self._runs.values() if run.opening)]:
+                processors = self.assignment.processors.values()
+                await drain_all(processors, self._settings.drain_timeout_ms / 1000)
+                for task in [*self._loops, *(each.opening for each in processors if each.opening)]:
                     task.cancel()
         finally:
             await self._close()
 
     async def _close(self) -> None:
-        self._stopping = True
-        runs = list(self._runs.values())
-        await end_work(runs)
-        await self._committer.commit(self.current_runs(), clean=True, unchanged=True)
-        self._runs = {}
-        self.assigned = frozenset()
+        processors = list(self.assignment.processors.values())
+        await cancel_all(processors)
+        await self.committer.commit(self.assignment.current(), clean=True, unchanged=True)
+        self.assignment.assigned, self.assignment.processors = frozenset(), {}
         self._joined = False
         await self._client.stop()
-        await self._ownership.leave_for_good(runs)
+        await self._rebalancer.left(processors)
 
     async def _work(self) -> None:
-        await self._client.start()
-        lag = watch_lag(self._client, self.current_runs)
-        loops = [self._committer.run(), self._watch(), lag, self._dozing.run()]
-        if self._solo is not None:
-            loops.append(self._solo.run())
+        with own_cancellations_only():
+            await self._client.start()
+            if self._spec.quarantine is not None:
+                cluster = await self._client.cluster_id()
+                self._spec.quarantine.open(self._settings.instance, self._spec.group, cluster)
+            self._client.subscribe()
+        loops = [self.committer.run(), self._watch(), self.assignment.idle.run()]
+        loops.append(watch_lag(self._client, self.assignment.current))
         self._loops = [self._tasks.create_task(each) for each in loops]
-        await self._poll()
-
-    async def _poll(self) -> None:
         while True:
             try:
-                batches = await self._client.poll()
-            except LostOffsetError as error:
-                self._alarm(error.partitions, str(error))
-                continue
-            for partition, records in batches.items():
-                run = self._runs.get(partition)
-                if run is not None and partition in self.assigned:
-                    run.accept(records)
-                    self._dozing.rouse(partition)
-                    self._steer(run)
-            if not batches:
-                for run in self.current_runs():
-                    run.advance(self._client.position(run.partition))
+                with own_cancellations_only():
+                    batches = await self._client.poll()
+            except UnreadablePartitionError as error:
+                self.assignment.alarm(error.partitions, str(error))
+            else:
+                self.assignment.accept(batches)
 
-    def _steer(self, run: PartitionRun) -> None:
-        """Pause a partition that dozes or whose window is full, until that is half empty; resume others."""
-        if run.partition not in self.assigned or run.partition in self._alarmed:
-            return
-        if run.full and not run.blocked:
-            run.blocked = True
-            metrics.PAUSES.labels(run.partition.topic).inc()
-        elif run.blocked and run.has_room:
-            run.blocked = False
-            self._dozing.rouse(run.partition)
-        pause = run.blocked or self._dozing.asleep(run.partition)
-        if pause != run.paused:
-            run.paused = pause
-            (self._client.pause if pause else self._client.resume)(run.partition)
+    async def _watch(self) -> None:
+        """Give the client up when the coordinator is silent, or when a task of the library has ended.
 
-    def _alarm(self, partitions: Iterable[Partition], reason: str) -> None:
-        """Stop the partitions whose offset is lost, loudly: skipping would lose requests in silence."""
-        for partition in partitions:
-            self._client.park(partition)
-            if partition in self._alarmed:
-                continue
-            self._alarmed.add(partition)
-            metrics.ALARMS.labels(partition.topic, partition.number).set(1)
-            log.error(
-                "consumer.offset_lost",
-                group=self._spec.group,
-                partition=str(partition),
-                reason=reason,
-                hint="its position was never committed, or has left the log: see `consuma topics show`",
-            )
+        The library may lose its coordinator without noticing, and answers nothing for ever once its fetching
+        has ended.
+        """
+        limit_s = SILENT_SESSIONS * self._settings.session_timeout_ms / 1000
+        while True:
+            await asyncio.sleep(WATCH_S)
+            if (dead := self._client.dead_task()) is not None:
+                raise MemberStuckError(f"the client library's {dead} has ended")
+            waiting_s = 0.0 if self._joined else time.monotonic() - self._changed_at
+            is_open = any(each.ready for each in self.assignment.current())
+            if max(waiting_s, self.committer.silence_s if is_open else 0.0) > limit_s:
+                raise MemberStuckError(f"no sign of the coordinator for {limit_s:.0f} s")
 
-    # What the group decides. The client calls these between its requests: they must not block.
+    # The group's decisions. The client calls these between its requests: they must not block.
 
-    async def on_revoked(self) -> None:
-        """Let short work end and commit, then leave the partitions; longer work goes on for now."""
-        leaving = self.current_runs()
-        self.assigned = frozenset()
+    async def _on_revoked(self) -> None:
+        """Let short work end and commit, then give the partitions up; longer work goes on for now."""
+        leaving = self.assignment.current()
+        self.assignment.assigned = frozenset()
         self._joined = False
         self._changed_at = time.monotonic()
-        await drain(leaving, REVOKE_DRAIN_S)
-        await self._committer.commit(leaving, clean=True, unchanged=True)
+        await drain_all(leaving, REVOKE_DRAIN_S)
+        await self.committer.commit(leaving, clean=True, unchanged=True)
 
-    def on_assigned(self, assigned: frozenset[Partition]) -> None:
-        """Adopt what was ours before, end what is not any more, open what is new."""
+    def _on_assigned(self, assigned: frozenset[Partition]) -> None:
+        """Adopt the partitions that were here before, end the work on those that went, open the new ones."""
         unbroken = 0 <= self._client.generation - self._generation <= 1
         self._generation = self._client.generation
-        self.assigned, self._joined = assigned, True
+        self._joined = True
         self._changed_at = time.monotonic()
-        self._committer.reset()
-        kept = {each for each in assigned if unbroken and each in self._runs and self._runs[each].ready}
+        self.committer.reset()
         metrics.REBALANCES.inc()
-        if self._stopping:
-            self.assigned = frozenset(kept)
+        former = self.assignment.processors
+        kept = {each for each in assigned if unbroken and each in former and former[each].ready}
+        if self._stopping.is_set():
+            self.assignment.assigned = frozenset(kept)
             return
-        self._clear_alarms()
+        self.assignment.clear_alarms()
         log.info(
             "consumer.assigned",
             group=self._spec.group,
@@ -228,70 +189,45 @@ class Member:
             partitions=sorted(map(str, assigned)),
             adopted=len(kept),
         )
-        lost = [run for each, run in self._runs.items() if each not in kept]
-        adopted = [self._runs[each] for each in kept]
-        self._runs = {each: self._runs[each] if each in kept else self._new_run(each) for each in assigned}
-        self._ownership.leave(lost, self._tasks)
-        for run in adopted:
-            run.release()
-            self._steer(run)
-        self._ownership.take([self._runs[each] for each in assigned - kept], self._tasks)
-        self._committer.request()
+        self._rebalancer.leave(self.assignment.replace(assigned, kept, self), self._tasks)
+        self._rebalancer.open([self.assignment.processors[each] for each in assigned - kept], self._tasks)
+        self.committer.request()
 
-    def _clear_alarms(self) -> None:
-        for partition in self._alarmed:
-            metrics.ALARMS.labels(partition.topic, partition.number).set(0)
-        self._alarmed.clear()
-
-    def _new_run(self, partition: Partition) -> PartitionRun:
-        window = self._spec.windows[partition.topic]
-        return PartitionRun(partition, self, window=window, window_bytes=self._spec.window_bytes)
-
-    def _on_opened(self, run: PartitionRun, recalled: Recalled | None) -> None:
-        if recalled is None:
-            self._alarm([run.partition], "no offset is committed")
+    def _on_opened(self, processor: PartitionProcessor) -> None:
+        if not processor.ready:
+            self.assignment.alarm([processor.partition], "no offset is committed for it")
             return
-        run.open(*recalled)
-        self._steer(run)
-        self._committer.request()
+        self.assignment.steer(processor)
+        self.committer.request()
 
-    async def _watch(self) -> None:
-        """Give the client up when the coordinator is silent: it may have lost it without noticing."""
-        limit_s = SILENT_SESSIONS * self._settings.session_timeout_ms / 1000
-        while True:
-            await asyncio.sleep(WATCH_S)
-            waiting_s = 0.0 if self._joined else time.monotonic() - self._changed_at
-            silence_s = self._committer.silence_s if any(run.ready for run in self.current_runs()) else 0.0
-            if max(waiting_s, silence_s) > limit_s:
-                raise MemberStuckError(f"no sign of the coordinator for {limit_s:.0f} s")
-
-    # What a partition's run asks for.
+    # A partition's requests of its member.
 
     async def handle(self, record: Record) -> None:
         """Handle `record` until that has succeeded."""
-        await until_done(self._handler.handle, record, may_leave=self._asked_to_stop.is_set)
+        await handle_until_success(self._handler.handle, record, may_release=self._stopping.is_set)
 
-    def on_room(self, run: PartitionRun) -> None:
+    async def quarantine(self, processor: PartitionProcessor, record: Record) -> None:
+        """Handle a record that a death is blamed on, until that has succeeded."""
+        quarantine, on_poison, tracker = self._spec.quarantine, self._spec.on_poison, processor.poison
+        if quarantine is None or on_poison is None or tracker is None:
+            raise AssertionError("a record is blamed where no quarantine is")
+        run = partial(
+            quarantine.run,
+            tracker=tracker,
+            handle=self._handler.handle,
+            on_poison=on_poison,
+            commit=lambda: self.committer.commit_including(processor),
+        )
+        await handle_until_success(run, record, may_release=self._stopping.is_set)
+
+    def on_room(self, processor: PartitionProcessor) -> None:
         """A full window has become half empty."""
-        self._steer(run)
-
-    def on_exhausted(self) -> None:
-        """Records wait for a commit that lets them start."""
-        self._committer.request()
-
-    def on_suspect(self) -> None:
-        """A record waits to be run alone."""
-        if self._solo is not None:
-            self._solo.want()
-
-    def may_start(self) -> bool:
-        """Whether nothing runs alone just now."""
-        return self._solo is None or not self._solo.busy
+        self.assignment.steer(processor)
 
     def on_bug(self, error: BaseException) -> None:
         """An error of this package itself: end the service rather than never finish an offset."""
-        if not self._stopping:
-            self._tasks.create_task(_fail(error))
+        if not self._stopping.is_set():
+            self._loops.append(self._tasks.create_task(_fail(error)))
 
 
 async def _fail(error: BaseException) -> None:

@@ -16,7 +16,7 @@ from shared.domain.callbacks import CallbackAttempted, CallbackDelivered, Delive
 from shared.domain.types import RequestId
 from shared.events.codec import Event
 from shared.kafka import topics_admin
-from shared.kafka.due_heap import wall_clock_ms
+from shared.kafka.delay_queue import wall_clock_ms
 from shared.kafka.topics import Topic
 from shared.testing.receiver import ReceivedCall, Receiver
 from tests.integration.callback.support import (

@@ -19,7 +19,7 @@ from shared.domain.requests import RequestSucceeded
 from shared.domain.retry_policy import ErrorClass
 from shared.domain.types import JsonText, RequestId
 from shared.events.codec import Event, Origin, decode, encode
-from shared.kafka.due_heap import wall_clock_ms
+from shared.kafka.delay_queue import wall_clock_ms
 from shared.kafka.producer import SupervisedProducer
 from shared.kafka.reader import read_tail
 from shared.kafka.records import Partition

@@ -18,7 +18,7 @@ from shared.domain.callbacks import (
 )
 from shared.domain.requests import RequestStarted
 from shared.domain.retry_policy import ErrorClass, GiveUpReason
-from shared.kafka.due_heap import wall_clock_ms
+from shared.kafka.delay_queue import wall_clock_ms
 from shared.kafka.topics import Topic, topic_name
 from tests.integration.callback.support import (
     ScriptedDispatcher,

@@ -3,7 +3,7 @@
 import pytest
 
 from services.callback.settings import CallbackSettings
-from shared.kafka.due_heap import wall_clock_ms
+from shared.kafka.delay_queue import wall_clock_ms
 from shared.kafka.topics import Topic
 from shared.testing.receiver import Receiver
 from tests.integration.callback.support import SECRET, append, outcome, process, until

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -23,7 +24,7 @@ def hazards_installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-async def settings(kafka_address: str) -> AsyncIterator[ComputeSettings]:
+async def settings(kafka_address: str, tmp_path: Path) -> AsyncIterator[ComputeSettings]:
     found = ComputeSettings(
         kafka=kafka_address,
         topic_prefix=f"t-{secrets.token_hex(4)}.",
@@ -31,6 +32,7 @@ async def settings(kafka_address: str) -> AsyncIterator[ComputeSettings]:
         partitions=2,
         session_timeout_ms=6_000,
         drain_timeout_ms=10_000,
+        crash_journal_dir=tmp_path / "journals",
     )
     await topics_admin.apply(found)
     yield found

@@ -27,7 +27,7 @@ async def broker(tmp_path: Path) -> AsyncIterator[OwnBroker]:
 
 
 @pytest.fixture
-async def settings(broker: OwnBroker) -> ComputeSettings:
+async def settings(broker: OwnBroker, tmp_path: Path) -> ComputeSettings:
     found = ComputeSettings(
         kafka=broker.address,
         topic_prefix=f"t-{secrets.token_hex(4)}.",
@@ -35,6 +35,7 @@ async def settings(broker: OwnBroker) -> ComputeSettings:
         partitions=2,
         session_timeout_ms=10_000,
         send_timeout_ms=1_500,
+        crash_journal_dir=tmp_path / "journals",
     )
     await topics_admin.apply(found)
     return found

@@ -1,6 +1,7 @@
 """The consumer itself dies, by SIGKILL or by what it computes: every request ends once all the same."""
 
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from services.compute.settings import ComputeSettings
 from shared.domain.requests import FailureCode, RequestSucceeded
 from shared.domain.types import Mode
+from shared.kafka.poison import ATTEMPTS
 from shared.kafka.topics import Topic, topic_name
 from tests.integration.compute.support import bench, compute_process, hazard, nap
 from tests.integration.kafka.support import commit_of, until
@@ -47,8 +49,8 @@ async def test_what_has_ended_long_before_a_sigkill_is_not_computed_again(
 
 async def is_committed(settings: ComputeSettings, *, first: int, count: int) -> bool:
     """Whether a commit says that these offsets of partition 0 are done."""
-    _, note = await commit_of(settings, 0, group="compute", topic=Topic.REQUESTS)
-    return any(start <= first and start + length >= first + count for start, length in note.done)
+    _, metadata = await commit_of(settings, 0, group="compute", topic=Topic.REQUESTS)
+    return any(start <= first and start + length >= first + count for start, length in metadata.done)
 
 
 async def test_no_process_outlives_a_killed_consumer(settings: ComputeSettings, tmp_path: Path) -> None:
@@ -86,12 +88,36 @@ async def test_a_request_that_takes_the_consumer_down_ends_failed_at_the_limit(
             lambda: wanted_ids <= {getattr(event, "request_id", None) for event in made.results.events()},
             most=8,
         )
-        assert deaths == 5, "two deaths in company, three in attempts alone"
+        assert deaths == ATTEMPTS
         error = await made.failure(poison, FailureCode.POISON)
-        assert "3 attempts" in error.message
-        assert (await made.outcome(poison)).attempts == 3
+        assert f"{ATTEMPTS} attempts" in error.message
+        assert (await made.outcome(poison)).attempts == ATTEMPTS
         letter = (await made.dead_letters())[0]
-        assert (letter.reason, letter.request_id, letter.attempts) == ("poison", poison.request_id, 3)
+        assert (letter.reason, letter.request_id, letter.attempts) == ("poison", poison.request_id, ATTEMPTS)
         await until(lambda: bool(made.replies.records))
         for each in everybody[:-1]:
             assert all(isinstance(event, RequestSucceeded) for event in made.outcomes(each))
+
+
+@pytest.mark.slow
+async def test_sync_calls_are_answered_soon_after_two_kills_within_a_backlog(
+    settings: ComputeSettings, tmp_path: Path
+) -> None:
+    """Requests that only waited for a slot are not blamed, and nothing waits for them."""
+    async with bench(settings) as made, compute_process(settings, tmp_path / "log") as process:
+        backlog = [nap(20, value) for value in range(2_000)]
+        await made.send(*backlog)
+        for kills in (1, 2):
+            await until(lambda: len(made.results.records) > 50 * kills)  # noqa: B023 - awaited right here
+            await process.end(signal.SIGKILL)
+            await process.start()
+        await process.until_ready()
+        ready = time.monotonic()
+        sync = [nap(0, value) for value in range(20)]
+        for each in sync:
+            await made.send(each, mode=Mode.SYNC)
+        await until(lambda: all(made.outcomes(each) for each in sync))
+        assert time.monotonic() - ready < 2.0
+        ended = await made.ended([*backlog, *sync])
+        assert set(ended) >= {each.request_id for each in backlog}
+        assert not made.letters.records, "an innocent request was ended"

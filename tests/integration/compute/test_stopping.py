@@ -31,8 +31,8 @@ async def test_what_runs_is_finished_and_what_waits_is_left(
             assert gone(below)
         assert await made.result(runs) == {"value": 1}
         assert not any(made.outcomes(each) for each in waits)
-        offset, note = await commit_of(settings, 0, group="compute", topic=Topic.REQUESTS)
-        assert (offset, note.hi, note.deaths) == (1, 1, 0)
+        offset, metadata = await commit_of(settings, 0, group="compute", topic=Topic.REQUESTS)
+        assert (offset, metadata.attempts) == (1, {})
         assert "record.retried" not in (tmp_path / "log").read_text()
         async with running(settings.model_copy(update={"slots": 4})):
             await made.ended(waits)
@@ -48,8 +48,8 @@ async def test_a_drain_ends_at_its_time_limit(settings: ComputeSettings, tmp_pat
             began = asyncio.get_running_loop().time()
             assert await process.end(signal.SIGTERM) == 0
             assert asyncio.get_running_loop().time() - began < 4
-        offset, note = await commit_of(settings, 0, group="compute", topic=Topic.REQUESTS)
-        assert (offset, note.hi) == (0, 0)
+        offset, metadata = await commit_of(settings, 0, group="compute", topic=Topic.REQUESTS)
+        assert (offset, metadata.attempts) == (0, {})
 
 
 async def test_a_stop_before_the_broker_answers_is_heard(settings: ComputeSettings) -> None:

@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 
 from shared.kafka import metrics
-from shared.kafka.commit_note import CommitNote, decode_note
+from shared.kafka.commit_metadata import CommitMetadata, decode_metadata
 from shared.kafka.positions import committed_offsets
 from shared.kafka.records import Partition, Record
 from shared.kafka.topics import Topic, topic_name
@@ -84,12 +84,12 @@ def todo(**fields: object) -> bytes:
 
 async def commit_of(
     settings: KafkaSettings, number: int, *, group: str = "callback", topic: Topic = Topic.RESULTS
-) -> tuple[int, CommitNote]:
-    """Offset and note that the group has committed for a partition."""
+) -> tuple[int, CommitMetadata]:
+    """Offset and metadata that the group has committed for a partition."""
     partition = Partition(topic_name(settings, topic), number)
     found = await committed_offsets(settings, f"{settings.topic_prefix}{group}", [partition])
     offset, metadata = found[partition]
-    return offset, decode_note(offset, metadata)
+    return offset, decode_metadata(offset, metadata)
 
 
 class Recorder:

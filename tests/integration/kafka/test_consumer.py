@@ -6,9 +6,13 @@ from contextlib import asynccontextmanager
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, OffsetAndMetadata, TopicPartition
+from confluent_kafka import Producer
+from confluent_kafka import TopicPartition as ConfluentPartition
+from confluent_kafka.admin import AdminClient
 
 from shared.kafka import topics_admin
-from shared.kafka.consumer import LeaveRecord, PartitionConsumer, Probation
+from shared.kafka.commit_metadata import CommitMetadata, encode_metadata
+from shared.kafka.consumer import PartitionConsumer, ReleaseRecord
 from shared.kafka.records import Partition, Record
 from shared.kafka.topics import Topic, topic_name
 from shared.settings import ServiceSettings
@@ -24,8 +28,7 @@ async def consuming(
     *,
     window: int = 256,
     group: str = "callback",
-    dozing: Collection[Topic] = (),
-    probation: Probation | None = None,
+    idle_topics: Collection[Topic] = (),
 ) -> AsyncIterator[PartitionConsumer]:
     consumer = PartitionConsumer(
         settings,
@@ -33,8 +36,7 @@ async def consuming(
         topics=[Topic.RESULTS],
         handler=handler,
         window=window,
-        dozing=dozing,
-        probation=probation,
+        idle_topics=idle_topics,
     )
     running = asyncio.create_task(consumer.run())
     try:
@@ -138,7 +140,9 @@ async def test_a_preparation_that_fails_is_repeated(settings: ServiceSettings) -
         await until(lambda: len(handler.handled) == 10)
 
 
-async def commit_by_hand(settings: ServiceSettings, group: str, offsets: dict[int, int]) -> None:
+async def commit_by_hand(
+    settings: ServiceSettings, group: str, offsets: dict[int, int], metadata: str = ""
+) -> None:
     client = AIOKafkaConsumer(
         bootstrap_servers=settings.kafka, group_id=f"{settings.topic_prefix}{group}", enable_auto_commit=False
     )
@@ -147,7 +151,10 @@ async def commit_by_hand(settings: ServiceSettings, group: str, offsets: dict[in
         topic = topic_name(settings, Topic.RESULTS)
         client.assign([TopicPartition(topic, number) for number in offsets])
         await client.commit(
-            {TopicPartition(topic, number): OffsetAndMetadata(each, "") for number, each in offsets.items()}
+            {
+                TopicPartition(topic, number): OffsetAndMetadata(each, metadata)
+                for number, each in offsets.items()
+            }
         )
     finally:
         await client.stop()
@@ -168,6 +175,87 @@ async def test_a_lost_offset_stops_that_partition_alone_and_loudly(settings: Ser
         await until(lambda: len(handler.handled) == 20)
     assert {number for number, _ in handler.handled} == {2}
     assert (await commit_of(settings, 1, group="other"))[0] == 1_000_000
+
+
+def abort(settings: ServiceSettings, count: int, *, transactional_id: str = "direct") -> None:
+    """Have a transaction of `count` records in partition 0 aborted, as any direct producer may."""
+    topic = topic_name(settings, Topic.RESULTS)
+    producer = Producer(
+        {
+            "bootstrap.servers": settings.kafka,
+            "transactional.id": f"{settings.topic_prefix}{transactional_id}",
+            "transaction.timeout.ms": 10_000,
+            "linger.ms": 5,
+        }
+    )
+    producer.init_transactions()
+    producer.begin_transaction()
+    for _ in range(count):
+        producer.produce(topic, b"aborted", partition=0)
+    producer.flush(10)
+    producer.abort_transaction()
+
+
+@pytest.mark.parametrize("count", [1, 63, 64, 65, 500, 10_000])
+async def test_a_gap_of_any_size_delays_nothing(settings: ServiceSettings, count: int) -> None:
+    """An aborted transaction lies before each record, before the first one and behind the last, too."""
+    handler = Recorder()
+    async with consuming(settings, handler) as consumer:
+        await until(lambda: consumer.ready)
+        for number in (1, 2):
+            await asyncio.to_thread(abort, settings, count)
+            (last,) = await feed(settings, [b"x"])
+            await until(lambda: len(handler.handled) == number, timeout_s=5)  # noqa: B023 - awaited right here
+        await asyncio.to_thread(abort, settings, count)
+
+        async def at_end() -> bool:
+            return (await commit_of(settings, 0))[0] == last[1] + 1 + count + 1
+
+        await until(at_end)
+
+
+async def test_a_gap_that_was_fetched_with_the_records_behind_it(settings: ServiceSettings) -> None:
+    """With and without blamed records in it: they have left the log."""
+    await asyncio.to_thread(abort, settings, 500)
+    fed = await feed(settings, [b"x"] * 3)
+    metadata = CommitMetadata(attempts={0: 2, 70: 1, 500: 1}, done=((10, 5),))
+    await commit_by_hand(settings, "callback", {0: 0}, encode_metadata(0, metadata))
+    handler = Recorder()
+    async with consuming(settings, handler):
+        await until(lambda: sorted(handler.handled) == fed, timeout_s=5)
+
+
+async def test_records_that_were_deleted_below_the_commit_are_not_missed(settings: ServiceSettings) -> None:
+    fed = await feed(settings, [b"x"] * 1_000)
+    await commit_by_hand(settings, "callback", {0: 990}, "")
+    await delete_records(settings, 0, 985)
+    handler = Recorder()
+    async with consuming(settings, handler):
+        await until(lambda: sorted(handler.handled) == fed[990:], timeout_s=5)
+
+
+async def delete_records(settings: ServiceSettings, number: int, before: int) -> None:
+    """What retention does once a segment is old enough."""
+    admin = AdminClient({"bootstrap.servers": settings.kafka})
+    where = ConfluentPartition(topic_name(settings, Topic.RESULTS), number, before)
+    (done,) = admin.delete_records([where]).values()
+    await asyncio.to_thread(done.result, 10)
+
+
+@pytest.mark.parametrize("task", ["_fetch_task", "_coordination_task", "_heartbeat_task"])
+async def test_a_dead_task_of_the_client_library_is_noticed(settings: ServiceSettings, task: str) -> None:
+    """The library would answer nothing for ever, or be thrown out of the group, and look healthy."""
+    handler = Recorder()
+    async with consuming(settings, handler) as consumer:
+        await until(lambda: consumer.ready)
+        library = consumer._member._client._client  # type: ignore[union-attr]
+        owner = library._fetcher if task == "_fetch_task" else library._coordinator
+        before = rebuilds()
+        getattr(owner, task).cancel()
+        await until(lambda: rebuilds() > before, timeout_s=5)
+        fed = await feed(settings, [b"x"])
+        await until(lambda: handler.handled == fed)
+        assert consumer.ready
 
 
 async def test_transactions_leave_gaps_that_nobody_waits_for(settings: ServiceSettings) -> None:
@@ -228,7 +316,7 @@ async def test_a_record_that_waits_is_left_when_the_service_stops(settings: Serv
         if record.offset == 1:
             waiting.set()
             await stopping.wait()
-            raise LeaveRecord
+            raise ReleaseRecord
 
     await feed(settings, [b"x"] * 3)
     patient = settings.model_copy(update={"drain_timeout_ms": 60_000})

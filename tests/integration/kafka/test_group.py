@@ -5,10 +5,12 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
+from shared.kafka.poison import ATTEMPTS
 from shared.kafka.topics import Topic, topic_name
 from shared.settings import ServiceSettings
 from tests.integration.kafka.support import (
@@ -128,8 +130,8 @@ async def test_finished_work_behind_a_long_record_survives_a_kill(settings: Serv
         await until(lambda: len(member.at("handled")) == 500)
 
         async def noted() -> bool:
-            offset, note = await commit_of(settings, 0)
-            return (offset, note.done) == (0, ((1, 500),))
+            offset, metadata = await commit_of(settings, 0)
+            return (offset, metadata.done) == (0, ((1, 500),))
 
         await until(noted)
         await member.kill()
@@ -140,39 +142,59 @@ async def test_finished_work_behind_a_long_record_survives_a_kill(settings: Serv
         await until(lambda: member.at("handled") == [(0, 501)])
 
 
-async def test_a_record_that_kills_is_found_and_ended(settings: ServiceSettings) -> None:
+async def test_a_record_that_kills_is_found_and_ended(settings: ServiceSettings, tmp_path: Path) -> None:
     """Its neighbours, also those of other partitions, are handled; the deaths are bounded."""
     guilty = (0, 5)
     fed = await feed(settings, [todo(kill=number == guilty[1], sleep_ms=20) for number in range(20)])
     fed += await feed(settings, [todo(sleep_ms=20)] * 20, partition=1)
     deaths = 0
-    async with members(settings, 1, "--probation") as (member,):
-        while not member.events("condemned"):
+    async with members(settings, 1, "--journal", str(tmp_path)) as (member,):
+        while not member.events("poison"):
             await member.start()
-            await until(lambda: bool(member.events("condemned")) or has_ended(member))
-            deaths += not member.events("condemned")
-            assert deaths <= 5
+            await until(lambda: bool(member.events("poison")) or has_ended(member))
+            deaths += not member.events("poison")
+            assert deaths <= ATTEMPTS
         await until(lambda: set(member.at("handled")) == set(fed) - {guilty})
-        assert member.at("condemned") == [guilty]
-        assert member.events("condemned")[0]["attempts"] == 3
+        assert member.at("poison") == [guilty]
+        assert member.events("poison")[0]["attempts"] == ATTEMPTS
 
         async def passed() -> bool:
-            offset, note = await commit_of(settings, 0)
-            return offset == 20 and note.deaths == 0
+            offset, metadata = await commit_of(settings, 0)
+            return offset == 20 and not metadata.attempts
 
         await until(passed)
-    report(f"{deaths} deaths")
-    assert deaths == 5
+    assert deaths == ATTEMPTS
+
+
+async def test_deaths_of_a_record_that_moves_are_bounded(settings: ServiceSettings, tmp_path: Path) -> None:
+    """Each instance has a journal of its own, and its session expires before the other one takes over."""
+    await feed(settings, [todo(kill=True), *[todo(sleep_ms=5)] * 20])
+    deaths, moves = 0, 0
+    async with members(settings, 2, "--journal", str(tmp_path)) as (owner, other):
+        while not await lives_until_poison(owner):
+            deaths += 1
+            assert deaths <= ATTEMPTS + moves
+            if deaths in (1, 3):
+                owner, other, moves = other, owner, moves + 1
+        await until(lambda: len({*owner.at("handled"), *other.at("handled")}) == 20)
+        assert owner.at("poison") == [(0, 0)]
+
+
+async def lives_until_poison(member: MemberProcess) -> bool:
+    """Start a member; whether it found poison, rather than dying of it."""
+    await member.start()
+    await until(lambda: bool(member.events("poison")) or has_ended(member))
+    return bool(member.events("poison"))
 
 
 def has_ended(member: MemberProcess) -> bool:
     return member.process is not None and member.process.returncode is not None
 
 
-async def test_kills_from_outside_condemn_nobody(settings: ServiceSettings) -> None:
-    """A long innocent record is there at four kills, and ends well."""
+async def test_kills_from_outside_end_nobody(settings: ServiceSettings, tmp_path: Path) -> None:
+    """A long innocent record is held at four kills, and ends well."""
     await feed(settings, [todo(sleep_ms=1_500), *[todo(sleep_ms=10)] * 50])
-    async with members(settings, 1, "--probation") as (member,):
+    async with members(settings, 1, "--journal", str(tmp_path)) as (member,):
         for _ in range(4):
             member.said = [each for each in member.said if each["event"] == "handled"]
             await member.start()
@@ -180,19 +202,39 @@ async def test_kills_from_outside_condemn_nobody(settings: ServiceSettings) -> N
             await member.kill()
         await member.start()
         await until(lambda: len(set(member.at("handled"))) == 51)
-        assert not member.events("condemned")
+        assert not member.events("poison")
 
 
-async def test_a_stop_drains_and_counts_as_no_death(settings: ServiceSettings) -> None:
+async def test_records_that_only_queued_are_not_blamed(settings: ServiceSettings, tmp_path: Path) -> None:
+    """However often the process is killed: nothing waits for them to be tried alone."""
+    await feed(settings, [todo(queue_ms=60_000)] * 200)
+    async with members(settings, 1, "--journal", str(tmp_path)) as (member,):
+        for _ in range(3):
+            await member.start()
+            await member.until_ready()
+            await member.kill()
+            member.said.clear()
+        await member.start()
+        await member.until_ready()
+        (at,) = await feed(settings, [todo()], partition=1)
+        await until(lambda: member.at("handled") == [at])
+    offset, metadata = await commit_of(settings, 0)
+    assert (offset, metadata.attempts) == (0, {})
+
+
+async def test_a_stop_drains_and_counts_as_no_death(settings: ServiceSettings, tmp_path: Path) -> None:
     await feed(settings, [todo(sleep_ms=1_000), *[todo(sleep_ms=60_000)]])
-    async with members(settings, 1, "--probation") as (member,):
+    async with members(settings, 1, "--journal", str(tmp_path)) as (member,):
         await member.start()
         await until(lambda: len(member.at("started")) == 2)
         await member.stop()
         assert member.at("handled") == [(0, 0)]
         assert member.events("stopped")
-    offset, note = await commit_of(settings, 0)
-    assert (offset, note.hi, note.deaths) == (1, 1, 0)
+        member.said.clear()
+        await member.start()
+        await until(lambda: member.at("started") == [(0, 1)])
+    offset, metadata = await commit_of(settings, 0)
+    assert (offset, metadata.attempts) == (1, {})
 
 
 async def test_a_member_stops_in_the_middle_of_a_rebalance(settings: ServiceSettings) -> None:

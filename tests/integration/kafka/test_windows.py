@@ -4,8 +4,7 @@ import asyncio
 
 import pytest
 
-from shared.kafka.consumer import Probation
-from shared.kafka.dozing import ASLEEP_S
+from shared.kafka.idle_pause import PAUSED_S
 from shared.kafka.records import Record
 from shared.kafka.topics import Topic
 from shared.settings import ServiceSettings
@@ -41,19 +40,14 @@ async def test_what_was_finished_beyond_the_commit_is_not_repeated(settings: Ser
 
 async def test_more_that_was_finished_than_fits_the_window_is_passed_over(settings: ServiceSettings) -> None:
     """While the head runs on, and nothing else ends that would make room."""
-
-    async def condemned(record: Record, attempts: int) -> None:
-        raise AssertionError("nothing has killed anything")
-
-    probation = Probation(on_poison=condemned)
     await feed(settings, [b"x"] * 2_000)
     handler = Recorder(stuck)
     impatient = settings.model_copy(update={"drain_timeout_ms": 0})
-    async with consuming(impatient, handler, probation=probation):
+    async with consuming(impatient, handler):
         await until(lambda: len(handler.handled) == 1_999)
     await feed(settings, [b"x"] * 5)
     heir = Recorder(stuck)
-    async with consuming(impatient, heir, probation=probation, window=64):
+    async with consuming(impatient, heir, window=64):
         await until(lambda: len(heir.handled) == 5)
     assert sorted(heir.handled) == [(0, offset) for offset in range(2_000, 2_005)]
 
@@ -77,14 +71,14 @@ async def test_a_full_window_stops_its_partition_alone(settings: ServiceSettings
     assert max(handler.most_active.values()) == 10
 
 
-async def test_a_dozing_topic_is_read_whole_and_again_after_it_was_idle(settings: ServiceSettings) -> None:
-    """Through full windows, which pause it too, and while it sleeps."""
+async def test_an_idle_topic_is_read_whole_and_again_after_it_was_idle(settings: ServiceSettings) -> None:
+    """Through full windows, which pause it too, and while it is paused."""
     handler = Recorder()
-    async with consuming(settings, handler, window=10, dozing=[Topic.RESULTS]) as consumer:
+    async with consuming(settings, handler, window=10, idle_topics=[Topic.RESULTS]) as consumer:
         await until(lambda: consumer.ready)
         for batch in (1, 2, 3):
             fed = await feed(settings, [b"x"] * 500, partition=batch)
             await until(lambda: len(handler.handled) == 500 * batch)  # noqa: B023 - awaited right here
             assert {at for at in handler.handled if at[0] == batch} == set(fed)
-            await asyncio.sleep(2 * ASLEEP_S)  # so that it is found idle
+            await asyncio.sleep(2 * PAUSED_S)  # so that it is found idle
     assert len(handler.handled) == 1_500

@@ -10,7 +10,7 @@ import pytest
 
 from services.callback.lane import UNRECORDED_SHARE, LaneLimits, Room
 from services.callback.lanes import LANES_KEPT, RETURN_MS, Lanes, SentAwayError
-from shared.kafka.retrying import LeaveRecord
+from shared.kafka.handler import ReleaseRecord
 
 
 class Steady:
@@ -246,8 +246,8 @@ async def test_who_waits_when_the_lanes_close_is_left_to_the_next_owner() -> Non
         await asyncio.sleep(0)
         lanes.close()
         ends = await asyncio.gather(*waiting, return_exceptions=True)
-        assert [type(end) for end in ends] == [LeaveRecord] * 5
-        with pytest.raises(LeaveRecord):
+        assert [type(end) for end in ends] == [ReleaseRecord] * 5
+        with pytest.raises(ReleaseRecord):
             await _called(lanes, limits)
 
 
@@ -267,7 +267,7 @@ async def test_who_waits_for_the_rate_when_the_lanes_close_is_left_too() -> None
     waiting = asyncio.create_task(_called(lanes, limits))
     await asyncio.sleep(0.01)
     lanes.close()
-    with pytest.raises(LeaveRecord):
+    with pytest.raises(ReleaseRecord):
         await waiting
 
 

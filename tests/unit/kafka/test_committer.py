@@ -5,37 +5,15 @@ import time
 from collections.abc import Mapping
 
 import pytest
-from aiokafka.errors import CommitFailedError
+from aiokafka.errors import CommitFailedError, OffsetMetadataTooLargeError
 
 from shared.kafka.committer import Committer
 from shared.kafka.offset_tracker import OffsetTracker
-from shared.kafka.partition_run import PartitionRun
-from shared.kafka.records import Partition, Record
+from shared.kafka.records import Partition
 from tests.support.waiting import until
+from tests.unit.kafka.support import processor_of
 
 SESSION_S = 30.0
-
-
-class Owner:
-    """A consumer of which nothing is asked."""
-
-    async def handle(self, record: Record) -> None:
-        """Nothing to do."""
-
-    def on_room(self, run: PartitionRun) -> None:
-        """Nothing to do."""
-
-    def on_exhausted(self) -> None:
-        """Nothing to do."""
-
-    def on_suspect(self) -> None:
-        """Nothing to do."""
-
-    def may_start(self) -> bool:
-        return True
-
-    def on_bug(self, error: BaseException) -> None:
-        raise error
 
 
 class Broker:
@@ -55,9 +33,9 @@ class Broker:
 
 
 def _committer(broker: Broker) -> Committer:
-    run = PartitionRun(Partition("t", 0), Owner(), window=10, window_bytes=10)
-    run.open(OffsetTracker(0))
-    return Committer(broker.commit, lambda: [run], session_s=SESSION_S)
+    processor = processor_of()
+    processor.open(OffsetTracker(0))
+    return Committer(broker.commit, lambda: [processor], session_s=SESSION_S)
 
 
 async def test_ownership_is_proven_by_a_commit_and_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,3 +70,26 @@ async def test_a_member_that_lost_its_place_waits_in_vain(monkeypatch: pytest.Mo
     broker.refuses = False
     await asyncio.gather(*proving)
     assert committer.is_proven()
+
+
+async def test_a_broker_that_takes_less_metadata_gets_less() -> None:
+    """Else it would refuse every commit as long as the ranges are many."""
+    processor = processor_of()
+    tracker = OffsetTracker(0)
+    for offset in range(2_000):
+        tracker.start(offset)
+    for offset in range(1, 2_000, 2):
+        tracker.finish(offset)
+    processor.open(tracker)
+    sizes: list[int] = []
+
+    async def commit(offsets: Mapping[Partition, tuple[int, str]]) -> None:
+        (metadata,) = (each[1] for each in offsets.values())
+        sizes.append(len(metadata))
+        if len(metadata) > 500:
+            raise OffsetMetadataTooLargeError
+
+    committer = Committer(commit, lambda: [processor], session_s=SESSION_S)
+    while not await committer.commit([processor]):
+        assert len(sizes) < 10
+    assert 100 < sizes[-1] <= 500

@@ -7,19 +7,19 @@ from typing import cast
 import pytest
 from aiokafka.errors import KafkaError
 
+from shared.kafka.consumer import PartitionConsumer
 from shared.kafka.ending import own_cancellations_only
 from shared.kafka.group_client import GroupClient
-from shared.kafka.handler import MemberSpec
-from shared.kafka.ownership import Ownership
-from shared.kafka.partition_run import PartitionRun
+from shared.kafka.partition import PartitionProcessor
 from shared.kafka.reader import Follower
-from shared.kafka.recall import Recalled
+from shared.kafka.rebalance import Rebalancer
 from shared.kafka.records import Partition, Record
-from shared.settings import KafkaSettings
-from tests.unit.kafka.test_committer import Owner
+from shared.kafka.topics import Topic
+from shared.settings import KafkaSettings, ServiceSettings
+from tests.support.waiting import until
+from tests.unit.kafka.support import processor_of
 
 PARTITION = Partition("t", 0)
-SPEC = MemberSpec(group="g", windows={"t": 10}, window_bytes=10, probation=None, dozing=frozenset())
 
 
 class Group:
@@ -65,16 +65,61 @@ async def test_one_of_the_library_is_an_error() -> None:
 
 async def test_a_partition_is_opened_after_one() -> None:
     """Else it would stand still for ever: the task that opens it would be gone, and no error be seen."""
-    opened: asyncio.Future[Recalled | None] = asyncio.get_running_loop().create_future()
-    client = cast("GroupClient", Group())
-    ownership = Ownership(
-        client, Handler(), SPEC, opened=lambda _, recalled: opened.set_result(recalled), own_commits={}
-    )
+    opened: list[PartitionProcessor] = []
+    rebalancer = Rebalancer(cast("GroupClient", Group()), Handler(), None, opened.append)
     async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
-        ownership.take([PartitionRun(PARTITION, Owner(), window=10, window_bytes=10)], tasks)
-    recalled = opened.result()
-    assert recalled is not None
-    assert recalled[0].position == 7
+        rebalancer.open([processor_of(PARTITION)], tasks)
+    assert [processor.committable for processor in opened] == [7]
+
+
+async def test_polling_goes_on_after_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client is replaced: a member that polls no more would look healthy and do nothing."""
+    monkeypatch.setattr("shared.kafka.member.GroupClient", StrayingClient)
+    StrayingClient.lives = 0
+    consumer = PartitionConsumer(
+        ServiceSettings(), group="g", topics=[Topic.REQUESTS], handler=Handler(), window=1
+    )
+    running = asyncio.create_task(consumer.run())
+    await until(lambda: StrayingClient.lives >= 3)
+    await consumer.stop()
+    await running
+
+
+class StrayingClient:
+    """Lets a cancellation out with its third poll."""
+
+    generation = 1
+    lives = 0
+
+    def __init__(self, *_: object, **__: object) -> None:
+        self.polls = 0
+        StrayingClient.lives += 1
+
+    async def start(self) -> None: ...
+
+    def subscribe(self) -> None: ...
+
+    def dead_task(self) -> None: ...
+
+    async def poll(self) -> dict[Partition, list[Record]]:
+        self.polls += 1
+        await asyncio.sleep(0)
+        if self.polls == 3:
+            raise asyncio.CancelledError
+        return {}
+
+    async def ends(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        return {}
+
+    async def commit(self, offsets: object) -> None: ...
+
+    def position(self, partition: Partition) -> int:
+        return 0
+
+    def answered_s(self, partition: Partition) -> float:
+        return 0.0
+
+    async def stop(self) -> None: ...
 
 
 async def test_a_follower_goes_on_after_one(monkeypatch: pytest.MonkeyPatch) -> None:

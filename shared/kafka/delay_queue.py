@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from shared.kafka.retrying import LeaveRecord
+from shared.kafka.handler import ReleaseRecord
 
-__all__ = ["DueHeap", "wall_clock_ms"]
+__all__ = ["DelayQueue", "wall_clock_ms"]
 
 CHECK_S: Final = 1.0
 """The wall clock is looked at so often at least while anything waits: it may have been set."""
@@ -27,7 +27,7 @@ def wall_clock_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-class DueHeap:
+class DelayQueue:
     """Tasks that wait, the earliest on top. `now_ms` is the clock that decides."""
 
     def __init__(self, now_ms: Callable[[], int] = wall_clock_ms) -> None:
@@ -47,10 +47,10 @@ class DueHeap:
         """Return as soon as the clock shows `due_ms`.
 
         Raises:
-            LeaveRecord: the heap was closed, before or meanwhile.
+            ReleaseRecord: the heap was closed, before or meanwhile.
         """
         if self._closed:
-            raise LeaveRecord
+            raise ReleaseRecord
         waiting = asyncio.get_running_loop().create_future()
         heapq.heappush(self._heap, (due_ms, next(self._numbers), waiting))
         if self._timer is None or due_ms < self._armed_for_ms:
@@ -71,7 +71,7 @@ class DueHeap:
         heap, self._heap = self._heap, []
         for _, _, waiting in heap:
             if not waiting.done():
-                waiting.set_exception(LeaveRecord())
+                waiting.set_exception(ReleaseRecord())
 
     def _arm(self) -> None:
         """Have the earliest woken when it is due, or the clock looked at before that."""

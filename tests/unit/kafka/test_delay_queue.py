@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from shared.kafka import due_heap
-from shared.kafka.due_heap import DueHeap, wall_clock_ms
-from shared.kafka.retrying import LeaveRecord
+from shared.kafka import delay_queue
+from shared.kafka.delay_queue import DelayQueue, wall_clock_ms
+from shared.kafka.handler import ReleaseRecord
 from tests.support.waiting import until
 
 
@@ -22,7 +22,7 @@ class Clock:
 
 
 async def test_nothing_is_early_and_little_is_late() -> None:
-    heap = DueHeap()
+    heap = DelayQueue()
     start_ms = wall_clock_ms()
     woken: list[tuple[int, int]] = []
 
@@ -40,7 +40,7 @@ async def test_nothing_is_early_and_little_is_late() -> None:
 
 
 async def test_an_earlier_time_overtakes_those_that_wait() -> None:
-    heap = DueHeap()
+    heap = DelayQueue()
     late = asyncio.create_task(heap.wait_until(wall_clock_ms() + 3_600_000))
     await until(lambda: len(heap) == 1)
     began = time.monotonic()
@@ -51,7 +51,7 @@ async def test_an_earlier_time_overtakes_those_that_wait() -> None:
 
 async def test_a_clock_set_back_makes_nothing_early() -> None:
     clock = Clock()
-    heap = DueHeap(clock)
+    heap = DelayQueue(clock)
     due_ms = clock() + 100
     waiting = asyncio.create_task(heap.wait_until(due_ms))
     await until(lambda: len(heap) == 1)
@@ -61,9 +61,9 @@ async def test_a_clock_set_back_makes_nothing_early() -> None:
 
 
 async def test_a_clock_set_forward_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(due_heap, "CHECK_S", 0.05)
+    monkeypatch.setattr(delay_queue, "CHECK_S", 0.05)
     clock = Clock()
-    heap = DueHeap(clock)
+    heap = DelayQueue(clock)
     waiting = asyncio.create_task(heap.wait_until(clock() + 3_600_000))
     await until(lambda: len(heap) == 1)
     clock.offset_ms += 3_600_000
@@ -72,23 +72,23 @@ async def test_a_clock_set_forward_is_noticed(monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_closing_sends_everybody_away_and_whoever_comes() -> None:
-    heap = DueHeap()
+    heap = DelayQueue()
     waiting = [asyncio.create_task(heap.wait_until(wall_clock_ms() + 60_000)) for _ in range(100)]
     await until(lambda: len(heap) == 100)
     heap.close()
     outcomes = await asyncio.gather(*waiting, return_exceptions=True)
-    assert {type(outcome) for outcome in outcomes} == {LeaveRecord}
-    with pytest.raises(LeaveRecord):
+    assert {type(outcome) for outcome in outcomes} == {ReleaseRecord}
+    with pytest.raises(ReleaseRecord):
         await heap.wait_until(0)
 
 
 async def test_cancelled_waiters_are_forgotten() -> None:
-    heap = DueHeap()
+    heap = DelayQueue()
     waiting = [asyncio.create_task(heap.wait_until(wall_clock_ms() + 60_000)) for _ in range(1_000)]
     await until(lambda: len(heap) == 1_000)
     for task in waiting[10:]:
         task.cancel()
     await until(lambda: len(heap) == 10)
-    assert len(heap._heap) <= 10 * 2 + due_heap.MANY
+    assert len(heap._heap) <= 10 * 2 + delay_queue.MANY
     heap.close()
     await asyncio.gather(*waiting, return_exceptions=True)

@@ -1,0 +1,106 @@
+"""Taking partitions over and giving them up, in the background: the group must not wait for either."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+
+import structlog
+
+from shared.kafka import metrics
+from shared.kafka.backoff import backoff_s
+from shared.kafka.commit_metadata import CommitMetadata, decode_metadata
+from shared.kafka.ending import own_cancellations_only
+from shared.kafka.group_client import GroupClient
+from shared.kafka.handler import PartitionHandler
+from shared.kafka.offset_tracker import OffsetTracker
+from shared.kafka.partition import PartitionProcessor, cancel_all
+from shared.kafka.poison import Quarantine
+from shared.kafka.records import Partition
+
+__all__ = ["Rebalancer"]
+
+log = structlog.get_logger()
+
+Opened = Callable[[PartitionProcessor], None]
+
+
+class Rebalancer:
+    """Opens partitions that have come, as soon as the work on those that went has ended.
+
+    Args:
+        client: knows the commits.
+        handler: is told of both.
+        quarantine: knows the blamed records, if the service has any.
+        opened: called for each partition that is ready, and for one without a commit, which is not.
+    """
+
+    def __init__(
+        self,
+        client: GroupClient,
+        handler: PartitionHandler,
+        quarantine: Quarantine | None,
+        opened: Opened,
+    ) -> None:
+        self._client = client
+        self._handler = handler
+        self._quarantine = quarantine
+        self._opened = opened
+        self._leaving: asyncio.Task[None] | None = None
+
+    def open(self, processors: Iterable[PartitionProcessor], tasks: asyncio.TaskGroup) -> None:
+        """Open `processors`, those of one partition number together."""
+        by_number: dict[int, dict[Partition, PartitionProcessor]] = defaultdict(dict)
+        for processor in processors:
+            by_number[processor.partition.number][processor.partition] = processor
+        for group in by_number.values():
+            task = tasks.create_task(self._open(group, self._leaving))
+            for processor in group.values():
+                processor.opening = task
+
+    def leave(self, processors: list[PartitionProcessor], tasks: asyncio.TaskGroup) -> None:
+        """Cancel all work on `processors` at once; tell the handler when it has ended."""
+        if processors:
+            for processor in processors:
+                processor.cancel()
+            self._leaving = tasks.create_task(self.left(processors, self._leaving))
+
+    async def left(
+        self, processors: list[PartitionProcessor], former: asyncio.Task[None] | None = None
+    ) -> None:
+        """End all work on `processors` and tell the handler, after those that left before."""
+        if former is not None:
+            await former
+        await cancel_all(processors)
+        for processor in processors:
+            metrics.forget_partition(processor.partition)
+        if processors:
+            await self._handler.on_revoked(frozenset(each.partition for each in processors))
+
+    async def _open(
+        self, processors: dict[Partition, PartitionProcessor], leaving: asyncio.Task[None] | None
+    ) -> None:
+        """Learn how far the former owner came and let the handler prepare, until both have worked."""
+        if leaving is not None:
+            await asyncio.wait([leaving])
+        commits: dict[Partition, tuple[int, str]] = {}
+        for wait_s in backoff_s():
+            try:
+                with own_cancellations_only():
+                    commits = await self._client.committed(processors)
+                    await self._handler.on_assigned(frozenset(processors))
+                break
+            except Exception as error:
+                log.warning("consumer.open_retried", partitions=sorted(map(str, processors)), exc_info=error)
+                await asyncio.sleep(wait_s)
+        for partition, processor in processors.items():
+            processor.opening = None
+            if partition in commits:
+                offset, text = commits[partition]
+                self._start(processor, offset, decode_metadata(offset, text))
+            self._opened(processor)
+
+    def _start(self, processor: PartitionProcessor, offset: int, metadata: CommitMetadata) -> None:
+        poison = None
+        if self._quarantine is not None:
+            poison = self._quarantine.tracker(processor.partition, metadata.attempts)
+        processor.open(OffsetTracker(offset, metadata.done), poison)
