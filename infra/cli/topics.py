@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import Annotated, Any, TypeVar
 
 from aiokafka.errors import KafkaError
@@ -11,7 +11,8 @@ from cyclopts import App, Parameter
 from rich.console import Console
 from rich.table import Table
 
-from shared.kafka import topics_admin
+from shared.kafka import topic_status, topics_admin
+from shared.kafka.topic_status import TopicStatus
 from shared.settings import KafkaSettings
 
 __all__ = ["topics"]
@@ -33,15 +34,72 @@ def apply() -> None:
 
 
 @topics.command
-def show() -> None:
-    """List the topics with their records and how far each group is behind."""
-    table = Table("topic", "partitions", "records", "lag")
+def show(*, partitions: bool = False) -> None:
+    """List the topics with their records and how far each group is behind, in records and in time.
+
+    Blamed records were held by a slot or the decoder when their process died; each is run alone, and ended as
+    poison once too many of its runs have ended with the process.
+
+    Args:
+        partitions: A row for each partition and group.
+    """
+    found = _run(topic_status.show(KafkaSettings()))
+    Console().print(_by_partition(found) if partitions else _by_topic(found))
+    for topic, partition, group, offset, runs in _blamed(found):
+        print(
+            f"blamed by {group}: {topic}-{partition}-{offset}, whose last {runs} runs ended with the process"
+        )
+
+
+def _by_topic(found: list[TopicStatus]) -> Table:
+    table = _table("topic", "partitions", "records", "lag", "oldest unfinished")
+    for status in found:
+        lag = ", ".join(f"{group} {_lag(status.lag(group))}" for group in status.groups)
+        ages = [(group, status.oldest_age_s(group)) for group in status.groups]
+        oldest = ", ".join(f"{group} {_age(age)}" for group, age in ages if age is not None)
+        count = str(len(status.partitions))
+        table.add_row(status.name, count, str(status.records), lag or "-", oldest or "-")
+    return table
+
+
+def _by_partition(found: list[TopicStatus]) -> Table:
+    table = _table("partition", "group", "committed", "end", "lag", "oldest unfinished", "blamed")
+    for status in found:
+        for partition in status.partitions:
+            for group, each in partition.groups.items():
+                table.add_row(
+                    f"{status.name}-{partition.number}",
+                    group,
+                    "-" if each.committed is None else str(each.committed),
+                    str(partition.end),
+                    _lag(None if each.committed is None else each.lag),
+                    "-" if each.oldest_age_s is None else _age(each.oldest_age_s),
+                    str(len(each.blamed)),
+                )
+    return table
+
+
+def _blamed(found: list[TopicStatus]) -> Iterator[tuple[str, int, str, int, int]]:
+    for status in found:
+        for partition in status.partitions:
+            for group, each in partition.groups.items():
+                for offset, runs in each.blamed.items():
+                    yield status.name, partition.number, group, offset, runs
+
+
+def _table(first: str, *others: str) -> Table:
+    table = Table(first, *others)
     for column in table.columns[1:]:
         column.justify = "right"
-    for status in _run(topics_admin.show(KafkaSettings())):
-        lag = ", ".join(f"{group} {_lag(behind)}" for group, behind in status.lag.items())
-        table.add_row(status.name, str(status.partitions), str(status.records), lag or "-")
-    Console().print(table)
+    return table
+
+
+def _age(seconds: float) -> str:
+    """A time as people say it."""
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"
 
 
 @topics.command

@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from infra.local.doctor import Finding, Level
 from shared.db.migrate import MIGRATIONS, current_revision
-from shared.kafka import topics_admin
+from shared.kafka import topic_status
 from shared.kafka.topics import topic_name, topic_table
 from shared.settings import KafkaSettings
 
@@ -25,7 +25,7 @@ async def log_findings(settings: KafkaSettings, *, expected: bool) -> list[Findi
     """The broker and the topics. Where no broker is `expected` to run, none is no problem."""
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it retries is no news to a person
     try:
-        statuses = await topics_admin.show(settings)
+        statuses = await topic_status.show(settings)
     except (KafkaError, TimeoutError, OSError) as error:
         return [_away("Kafka", f"{settings.kafka} does not answer ({error!r})", expected=expected)]
     found = [Finding(Level.OK, "Kafka", f"{settings.kafka} answers")]
@@ -33,7 +33,7 @@ async def log_findings(settings: KafkaSettings, *, expected: bool) -> list[Findi
     missing = [
         name for spec in topic_table(settings) if (name := topic_name(settings, spec.topic)) not in names
     ]
-    lacking = {group for each in statuses for group, lag in each.lag.items() if lag is None}
+    lacking = {group for each in statuses for group in each.groups if each.lag(group) is None}
     if missing or lacking:
         text = f"missing topics: {len(missing)} of {len(topic_table(settings))}"
         text += f"; groups without a position: {', '.join(sorted(lacking)) or 'none'}"

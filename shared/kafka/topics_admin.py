@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, OffsetAndMetadata, TopicPartition
@@ -12,12 +11,12 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import CommitFailedError, KafkaError
 
 from shared.kafka.ending import start_whole
-from shared.kafka.positions import committed_offsets, fetch_committed
+from shared.kafka.positions import committed_offsets
 from shared.kafka.records import Partition
 from shared.kafka.topics import Topic, TopicSpec, topic_name, topic_table
 from shared.settings import KafkaSettings
 
-__all__ = ["TopicConflictError", "TopicStatus", "apply", "create_replies", "show"]
+__all__ = ["TopicConflictError", "apply", "create_replies"]
 
 TIMEOUT_S: Final = 30.0
 TOPIC_ALREADY_EXISTS: Final = 36
@@ -26,19 +25,6 @@ MIN_INSYNC_FROM_REPLICATION: Final = 3
 
 class TopicConflictError(Exception):
     """What exists cannot be changed in place."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TopicStatus:
-    """A topic as it is: offsets in the log (markers counted) and, per group, how many are not yet committed.
-
-    The lag of a group is None where it lacks a position.
-    """
-
-    name: str
-    partitions: int
-    records: int
-    lag: dict[str, int | None]
 
 
 async def apply(settings: KafkaSettings) -> list[str]:
@@ -79,22 +65,6 @@ async def create_replies(settings: KafkaSettings, name: str) -> str:
     return full_name
 
 
-async def show(settings: KafkaSettings) -> list[TopicStatus]:
-    """Every topic that exists, with its size and lags.
-
-    Raises:
-        KafkaError, TimeoutError: the broker did not answer.
-    """
-    specs = topic_table(settings)
-    async with asyncio.timeout(TIMEOUT_S), _admin(settings) as admin, _reader(settings) as reader:
-        existing = await _describe(admin, settings, specs)
-        return [
-            await _status(admin, reader, settings, spec, existing[spec.topic])
-            for spec in specs
-            if spec.topic in existing
-        ]
-
-
 @asynccontextmanager
 async def _admin(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka)
@@ -103,16 +73,6 @@ async def _admin(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
         yield admin
     finally:
         await admin.close()
-
-
-@asynccontextmanager
-async def _reader(settings: KafkaSettings) -> AsyncIterator[AIOKafkaConsumer]:
-    reader = AIOKafkaConsumer(bootstrap_servers=settings.kafka, isolation_level="read_committed")
-    try:
-        await start_whole(reader.start())
-        yield reader
-    finally:
-        await reader.stop()
 
 
 async def _describe(
@@ -250,27 +210,3 @@ async def _commit_start(settings: KafkaSettings, group: str, specs: list[TopicSp
         finally:
             await client.stop()
     return [f"committed the start of {len(missing)} partitions for group {full_group}"]
-
-
-async def _status(
-    admin: AIOKafkaAdminClient,
-    reader: AIOKafkaConsumer,
-    settings: KafkaSettings,
-    spec: TopicSpec,
-    partitions: int,
-) -> TopicStatus:
-    name = topic_name(settings, spec.topic)
-    sources = [TopicPartition(name, number) for number in range(partitions)]
-    begins: dict[TopicPartition, int] = await reader.beginning_offsets(sources)
-    ends: dict[TopicPartition, int] = await reader.end_offsets(sources)
-    lag: dict[str, int | None] = {}
-    for group in spec.groups:
-        found = await fetch_committed(admin, f"{settings.topic_prefix}{group}", sources)
-        behind = [ends[source] - value.offset for source, value in found.items() if value.offset >= 0]
-        lag[group] = sum(behind) if len(behind) == partitions else None
-    return TopicStatus(
-        name=name,
-        partitions=partitions,
-        records=sum(ends[source] - begins[source] for source in sources),
-        lag=lag,
-    )

@@ -7,7 +7,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 
-from shared.kafka import topics_admin
+from shared.kafka import topic_status, topics_admin
+from shared.kafka.commit_metadata import CommitMetadata, encode_metadata
 from shared.kafka.topics import Topic, topic_name
 from shared.settings import KafkaSettings, ServiceSettings
 from tests.integration.kafka.support import commit_of, feed, until
@@ -33,10 +34,10 @@ async def test_everything_is_created_once(settings: ServiceSettings) -> None:
     assert found["compression.type"] == "uncompressed"
     assert found["message.timestamp.type"] == "LogAppendTime"
     assert found["max.message.bytes"] == str(1_280 * 1_024)
-    status = {each.name: each for each in await topics_admin.show(settings)}
+    status = {each.name: each for each in await topic_status.show(settings)}
     assert len(status) == len(Topic)
     results = status[topic_name(settings, Topic.RESULTS)]
-    assert (results.partitions, results.records, results.lag) == (8, 0, {"callback": 0})
+    assert (len(results.partitions), results.records, results.lag("callback")) == (8, 0, 0)
 
 
 async def test_two_may_apply_at_once(settings: ServiceSettings) -> None:
@@ -75,8 +76,8 @@ async def test_a_position_is_never_moved_and_a_missing_one_is_made(settings: Ser
     await commit_by_hand(settings, "callback", {0: 3})
     assert await topics_admin.apply(settings) == []
     assert (await commit_of(settings, 0))[0] == 3
-    status = {each.name: each for each in await topics_admin.show(settings)}
-    assert status[topic_name(settings, Topic.RESULTS)].lag == {"callback": 2}
+    status = {each.name: each for each in await topic_status.show(settings)}
+    assert status[topic_name(settings, Topic.RESULTS)].lag("callback") == 2
 
 
 async def test_a_topic_that_was_deleted_is_made_again_with_its_positions(settings: ServiceSettings) -> None:
@@ -89,7 +90,7 @@ async def test_a_topic_that_was_deleted_is_made_again_with_its_positions(setting
         await until(lambda: is_gone(admin, topic_name(fresh, Topic.RESULTS)))
     finally:
         await admin.close()
-    shown = {each.name for each in await topics_admin.show(fresh)}
+    shown = {each.name for each in await topic_status.show(fresh)}
     assert topic_name(fresh, Topic.RESULTS) not in shown
     changes = await topics_admin.apply(fresh)
     assert changes[0] == f"created {topic_name(fresh, Topic.RESULTS)}"
@@ -106,3 +107,18 @@ async def test_a_producer_gets_a_topic_for_its_replies(settings: ServiceSettings
     assert name == f"{settings.topic_prefix}replies.mine"
     with pytest.raises(KafkaError, match="could not be created"):
         await topics_admin.create_replies(settings, "not a name")
+
+
+async def test_the_oldest_unfinished_record_and_blamed_ones_are_shown(settings: ServiceSettings) -> None:
+    fed = await feed(settings, [b"x"] * 5)
+    metadata = CommitMetadata(attempts={3: 2})
+    await commit_by_hand(settings, "callback", {0: 3}, encode_metadata(3, metadata))
+    status = {each.name: each for each in await topic_status.show(settings)}
+    found = status[topic_name(settings, Topic.RESULTS)]
+    group = found.partitions[0].groups["callback"]
+    assert (group.committed, group.lag, group.blamed) == (3, 2, {3: 2})
+    assert group.oldest_age_s is not None
+    assert 0 <= group.oldest_age_s < 60
+    assert found.oldest_age_s("callback") == group.oldest_age_s
+    assert found.partitions[1].groups["callback"].oldest_age_s is None
+    assert len(fed) == 5
