@@ -8,6 +8,7 @@ from shared.kafka.records import Partition
 
 __all__ = [
     "ALARMS",
+    "CLIENTS_REPLACED",
     "COMMITS",
     "COMMIT_FAILURES",
     "CONDEMNED",
@@ -24,6 +25,11 @@ __all__ = [
     "forget_partition",
 ]
 
+CLIENTS_REPLACED: Final = Counter(
+    "consuma_client_replaced",
+    "Clients of Kafka replaced by new ones, by what they were for and by cause.",
+    ["client", "reason"],
+)
 PRODUCER_REBUILDS: Final = Counter("consuma_producer_rebuilds", "Producers replaced, by cause.", ["reason"])
 SEND_RETRIES: Final = Counter("consuma_append_retries", "Appends tried again because the log was away.")
 UNACKED_BYTES: Final = Gauge("consuma_unacked_bytes", "Bytes sent that wait for an acknowledgement.")
