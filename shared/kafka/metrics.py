@@ -18,7 +18,6 @@ __all__ = [
     "LAG",
     "PAUSES",
     "PROBATION_RUNS",
-    "PRODUCER_REBUILDS",
     "REBALANCES",
     "SEND_RETRIES",
     "UNACKED_BYTES",
@@ -30,8 +29,9 @@ CLIENTS_REPLACED: Final = Counter(
     "Clients of Kafka replaced by new ones, by what they were for and by cause.",
     ["client", "reason"],
 )
-PRODUCER_REBUILDS: Final = Counter("consuma_producer_rebuilds", "Producers replaced, by cause.", ["reason"])
-SEND_RETRIES: Final = Counter("consuma_append_retries", "Appends tried again because the log was away.")
+SEND_RETRIES: Final = Counter(
+    "consuma_append_retries", "Appends queued again: not accepted, or their client failed."
+)
 UNACKED_BYTES: Final = Gauge("consuma_unacked_bytes", "Bytes sent that wait for an acknowledgement.")
 IN_FLIGHT: Final = Gauge("consuma_records_in_flight", "Records being handled.", ["topic", "partition"])
 LAG: Final = Gauge(

@@ -47,6 +47,18 @@ def rebuilds() -> float:
     return next(sample.value for metric in metrics.CONSUMER_REBUILDS.collect() for sample in metric.samples)
 
 
+def replaced(client: str, reason: str | None = None) -> float:
+    """How many clients of that kind this process has replaced; for that reason, if one is given."""
+    return sum(
+        sample.value
+        for metric in metrics.CLIENTS_REPLACED.collect()
+        for sample in metric.samples
+        if sample.name.endswith("_total")
+        and sample.labels["client"] == client
+        and reason in (None, sample.labels["reason"])
+    )
+
+
 async def delete_topics(settings: KafkaSettings) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka)
     await admin.start()

@@ -122,8 +122,6 @@ async def traffic(address: str) -> AsyncIterator[Traffic]:
         assert not running.done(), "the consumer has ended by itself"
         await consumer.stop()
         await running
-        # Stopped while it connects, the client library leaves a socket to the garbage collector.
-        await until(lambda: producer._rebuild is None or producer._rebuild.done())
 
 
 async def test_a_killed_broker_comes_back(broker: OwnBroker) -> None:
