@@ -12,7 +12,6 @@ from shared.domain.requests import RequestCancelled
 from shared.domain.types import RequestId
 from shared.events.codec import MalformedEventError, UnknownEventError, decode
 from shared.kafka.backoff import backoff_s
-from shared.kafka.ending import is_cancelled
 from shared.kafka.reader import Follower
 from shared.kafka.records import Record
 from shared.kafka.topics import Topic, topic_name
@@ -31,14 +30,15 @@ class Cancellations:
         self._on_cancelled = on_cancelled
         self._known: OrderedDict[RequestId, None] = OrderedDict()
         self._caught_up = asyncio.Event()
+        self._follower: Follower | None = None
 
     @property
     def caught_up(self) -> bool:
-        """Whether what was in the topic at the start has been read."""
-        return self._caught_up.is_set()
+        """Whether what was in the topic at the start has been read, and what is added is being heard."""
+        return self._caught_up.is_set() and self._follower is not None and self._follower.live
 
     async def until_caught_up(self) -> None:
-        """Wait for that."""
+        """Wait until what was in the topic at the start has been read."""
         await self._caught_up.wait()
 
     def __contains__(self, request_id: RequestId) -> bool:
@@ -50,17 +50,14 @@ class Cancellations:
         for wait_s in backoff_s(cap_s=2.0):
             try:
                 await self._hear()
-            except (KafkaError, TimeoutError, OSError) as error:
+            except (KafkaError, OSError) as error:
                 log.warning("cancellations.not_connected", topic=self._topic, error=repr(error))
-            except asyncio.CancelledError:
-                if is_cancelled():
-                    raise
-                log.warning("cancellations.not_connected", topic=self._topic, error="cancelled by the client")
             await asyncio.sleep(wait_s)
 
     async def _hear(self) -> None:
         tail = self._settings.cancellations
         async with Follower(self._settings, self._topic, partitions=[0], tail=tail) as follower:
+            self._follower = follower
             await self._take_from(follower)
 
     async def _take_from(self, follower: Follower) -> None:
@@ -69,7 +66,7 @@ class Cancellations:
         async for records in follower.records():
             for record in records:
                 self._take(record)
-            if not self.caught_up and await follower.caught_up():
+            if not self._caught_up.is_set() and await follower.caught_up():
                 self._caught_up.set()
 
     def _take(self, record: Record) -> None:

@@ -60,12 +60,13 @@ class Replies:
         self._nonce = secrets.token_hex(8)
         self._numbers = itertools.count()
         self._partition: int | None = None
+        self._follower: Follower | None = None
         self._stopping = False
 
     @property
     def ready(self) -> bool:
         """Whether whatever is answered from now on will be heard."""
-        return self._partition is not None
+        return self._partition is not None and self._follower is not None and self._follower.live
 
     @contextmanager
     def expect(self) -> Iterator[PendingReply]:
@@ -106,14 +107,14 @@ class Replies:
             try:
                 async with Follower(self._settings, self._topic, partitions=[partition], tail=0) as follower:
                     await self._hear(follower, partition)
-            except (KafkaError, TimeoutError, OSError) as error:
+            except (KafkaError, OSError) as error:
                 log.warning("replies.not_connected", partition=partition, error=repr(error))
             finally:
-                self._partition = None
+                self._partition = self._follower = None
             await asyncio.sleep(wait_s)
 
     async def _hear(self, follower: Follower, partition: int) -> None:
-        self._partition = partition
+        self._partition, self._follower = partition, follower
         log.info("replies.listening", topic=self._topic, partition=partition)
         async for records in follower.records():
             for record in records:

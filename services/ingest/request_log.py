@@ -41,8 +41,8 @@ class RequestLog:
 
     @property
     def ready(self) -> bool:
-        """Whether the broker has been reached."""
-        return self._connected
+        """Whether the broker has been reached, and the client that appends has not failed since."""
+        return self._connected and self._producer.ready
 
     async def connect(self) -> None:
         """Connect, trying until it works."""
@@ -60,8 +60,9 @@ class RequestLog:
         """Disconnect; bounded."""
         self._connected = False
         await self._producer.stop()
-        if self._ends is not None:
-            await _stop_bounded(self._ends)
+        ends, self._ends = self._ends, None
+        if ends is not None:
+            await ends.stop()
 
     async def append(self, topic: Topic, event: EncodedEvent) -> Position:
         """Append `event` and wait for the acknowledgement.
@@ -114,15 +115,7 @@ class RequestLog:
                 await self._producer.prepare(*WRITTEN)
                 await ends.start()
         except BaseException:
-            await _stop_bounded(ends)
+            await ends.stop()
             await self._producer.stop()
             raise
         self._ends = ends
-
-
-async def _stop_bounded(ends: EndOffsets) -> None:
-    try:
-        async with asyncio.timeout(2.0):
-            await ends.stop()
-    except (KafkaError, TimeoutError) as error:
-        log.warning("request_log.close_failed", error=repr(error))

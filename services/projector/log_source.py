@@ -20,6 +20,8 @@ from shared.db.batches import Move
 from shared.db.keys import PROJECTED_TOPICS
 from shared.kafka.ending import end_bounded
 from shared.kafka.header_names import read_any_header_names
+from shared.kafka.library_tasks import DeadTaskError, fetch
+from shared.kafka.metrics import CLIENTS_REPLACED
 from shared.kafka.reader import to_record
 from shared.kafka.records import Partition, Record
 from shared.kafka.topics import Topic, topic_name, topic_table
@@ -102,11 +104,14 @@ class LogSource:
         """
         await self._check_positions()
         try:
-            batches = await self._client.getmany(timeout_ms=POLL_MS, max_records=most_records)
+            batches = await fetch(self._client, timeout_ms=POLL_MS, max_records=most_records)
         except (NoOffsetForPartitionError, OffsetOutOfRangeError) as error:
             for source in _lost(error):
                 self._alarm(Partition(*source), repr(error))
             batches = {}
+        except DeadTaskError as error:
+            CLIENTS_REPLACED.labels("projector", error.reason).inc()
+            raise LogNotReadyError(str(error)) from error
         except KafkaError as error:
             raise LogNotReadyError(f"the log cannot be read: {error!r}") from error
         records = [to_record(raw) for fetched in batches.values() for raw in fetched]

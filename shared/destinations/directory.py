@@ -35,14 +35,20 @@ PARTITION: Final = 0
 
 
 class DestinationDirectory:
-    """What is disabled now. `ready` once everything that was known at the start is read."""
+    """What is disabled now."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
         self._topic = topic_name(settings, Topic.DESTINATIONS)
         self._disabled: dict[DestinationId, DestinationDisabled] = {}
         self._next_offset = 0
-        self.ready = False
+        self._loaded = False
+        self._follower: Follower | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether what was known at the start is read, and what is added is being heard."""
+        return self._loaded and (self._follower is None or self._follower.live)
 
     def disabled(self, destination: DestinationId) -> DestinationDisabled | None:
         """The state of a disabled destination, None when it is enabled."""
@@ -65,7 +71,7 @@ class DestinationDirectory:
                 log.warning("destinations.wait_for_the_log", error=repr(error))
                 await asyncio.sleep(wait_s)
             else:
-                self.ready = True
+                self._loaded = True
                 return
 
     async def run(self) -> None:
@@ -74,10 +80,10 @@ class DestinationDirectory:
             try:
                 async with Follower(
                     self._settings, self._topic, partitions=(PARTITION,), tail=None
-                ) as follower:
-                    async for records in follower.records():
+                ) as self._follower:
+                    async for records in self._follower.records():
                         self._fold_all(records)
-            except (KafkaError, TimeoutError, OSError) as error:
+            except (KafkaError, OSError) as error:
                 log.warning("destinations.wait_for_the_log", error=repr(error))
             await asyncio.sleep(wait_s)
 

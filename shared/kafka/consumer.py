@@ -128,7 +128,8 @@ class PartitionConsumer:
                     with own_cancellations_only():
                         await self._member.run(self._stopping)
                 except* (KafkaError, OSError) as errors:
-                    metrics.CONSUMER_REBUILDS.inc()
+                    reason = getattr(errors.exceptions[0], "reason", type(errors.exceptions[0]).__name__)
+                    metrics.CLIENTS_REPLACED.labels("consumer", reason).inc()
                     log.warning("consumer.rebuilding", group=self._spec.group, errors=str(errors.exceptions))
                 if time.monotonic() - began > STEADY_S:
                     wait = backoff_s()

@@ -8,11 +8,39 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
 
-__all__ = ["dead_task_of"]
+from shared.kafka.ending import own_cancellations_only
+
+__all__ = ["DeadTaskError", "dead_task_of", "fetch"]
 
 Task = asyncio.Task[object] | None
+Batches = dict[TopicPartition, list[Any]]
+
+
+class DeadTaskError(KafkaError):  # type: ignore[misc]  # the client library is untyped
+    """A task of the client has ended in silence: the client is to be replaced."""
+
+    def __init__(self, task: str) -> None:
+        super().__init__(f"the client's {task} task has ended")
+        self.reason = f"dead_{task}_task"
+
+
+async def fetch(
+    client: AIOKafkaConsumer, *sources: TopicPartition, timeout_ms: int, max_records: int | None = None
+) -> Batches:
+    """What has come for `sources`, or for all that is assigned, in at most `timeout_ms`.
+
+    Raises:
+        DeadTaskError: nothing will come any more; what had come before is dropped.
+        KafkaError: nothing can be read now.
+    """
+    with own_cancellations_only():
+        batches: Batches = await client.getmany(*sources, timeout_ms=timeout_ms, max_records=max_records)
+    if (task := dead_task_of(client)) is not None:
+        raise DeadTaskError(task)
+    return batches
 
 
 def dead_task_of(client: AIOKafkaConsumer | AIOKafkaProducer) -> str | None:

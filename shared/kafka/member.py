@@ -42,7 +42,11 @@ WATCH_S: Final = 1.0
 
 
 class MemberStuckError(KafkaError):  # type: ignore[misc]  # the client library is untyped
-    """The coordinator is silent, or a task of the client library has ended."""
+    """The coordinator is silent, or a task of the client library has ended; `reason` says which in a word."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,11 +155,11 @@ class Member:
         while True:
             await asyncio.sleep(WATCH_S)
             if (dead := self._client.dead_task()) is not None:
-                raise MemberStuckError(f"the client library's {dead} has ended")
+                raise MemberStuckError(f"dead_{dead}_task", f"the client library's {dead} task has ended")
             waiting_s = 0.0 if self._joined else time.monotonic() - self._changed_at
             is_open = any(each.ready for each in self.assignment.current())
             if max(waiting_s, self.committer.silence_s if is_open else 0.0) > limit_s:
-                raise MemberStuckError(f"no sign of the coordinator for {limit_s:.0f} s")
+                raise MemberStuckError("silence", f"no sign of the coordinator for {limit_s:.0f} s")
 
     # The group's decisions. The client calls these between its requests: they must not block.
 

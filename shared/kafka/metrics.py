@@ -12,14 +12,12 @@ __all__ = [
     "CLIENTS_REPLACED",
     "COMMITS",
     "COMMIT_FAILURES",
-    "CONSUMER_REBUILDS",
     "HANDLER_RETRIES",
     "IN_FLIGHT",
     "LAG",
     "OLDEST_AGE",
     "PAUSES",
     "POISON",
-    "PRODUCER_REBUILDS",
     "QUARANTINE_RUNS",
     "REBALANCES",
     "SEND_RETRIES",
@@ -32,8 +30,9 @@ CLIENTS_REPLACED: Final = Counter(
     "Clients of Kafka replaced by new ones, by what they were for and by cause.",
     ["client", "reason"],
 )
-PRODUCER_REBUILDS: Final = Counter("consuma_producer_rebuilds", "Producers replaced, by cause.", ["reason"])
-SEND_RETRIES: Final = Counter("consuma_append_retries", "Appends tried again because the log was away.")
+SEND_RETRIES: Final = Counter(
+    "consuma_append_retries", "Appends queued again: not accepted, or their client failed."
+)
 UNACKED_BYTES: Final = Gauge("consuma_unacked_bytes", "Bytes sent that wait for an acknowledgement.")
 IN_FLIGHT: Final = Gauge("consuma_records_in_flight", "Records being handled.", ["topic", "partition"])
 LAG: Final = Gauge(
@@ -65,7 +64,6 @@ ALARMS: Final = Gauge(
     ["topic", "partition"],
 )
 REBALANCES: Final = Counter("consuma_rebalances", "Assignments received from the group.")
-CONSUMER_REBUILDS: Final = Counter("consuma_consumer_rebuilds", "Consumers replaced after an error.")
 
 
 def forget_partition(partition: Partition) -> None:

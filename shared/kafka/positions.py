@@ -5,20 +5,25 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+import structlog
 from aiokafka import AIOKafkaConsumer, OffsetAndMetadata, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from shared.kafka import metrics
 from shared.kafka.backoff import backoff_s
-from shared.kafka.ending import end_bounded, start_whole
+from shared.kafka.ending import end_bounded, own_cancellations_only, start_whole
+from shared.kafka.library_tasks import dead_task_of
 from shared.kafka.records import Partition
 from shared.settings import KafkaSettings
 
 __all__ = ["EndOffsets", "committed_offsets", "fetch_committed"]
 
+log = structlog.get_logger()
+
 ADMIN_TIMEOUT_S: Final = 10.0
 REQUEST_TIMEOUT_MS: Final = 5_000
-CLOSE_TIMEOUT_S: Final = 5.0
+CLOSE_TIMEOUT_S: Final = 2.0
 
 
 async def committed_offsets(
@@ -79,22 +84,35 @@ class EndOffsets:
     """
 
     def __init__(self, settings: KafkaSettings) -> None:
-        self._numbers = range(settings.partitions)
-        self._client = AIOKafkaConsumer(
-            bootstrap_servers=settings.kafka,
-            isolation_level="read_uncommitted",  # nothing is read with it
-            request_timeout_ms=REQUEST_TIMEOUT_MS,
-        )
+        self._settings = settings
+        self._client: AIOKafkaConsumer = None
         self._asking = asyncio.Lock()
         self._answers: dict[frozenset[str], tuple[float, Mapping[Partition, int]]] = {}
 
     async def start(self) -> None:
-        """Connect."""
-        await self._client.start()
+        """Connect.
+
+        Raises:
+            KafkaError: no broker answered.
+        """
+        client = AIOKafkaConsumer(
+            bootstrap_servers=self._settings.kafka,
+            isolation_level="read_uncommitted",  # nothing is read with it
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
+        )
+        try:
+            with own_cancellations_only():
+                await client.start()
+        except BaseException:
+            await end_bounded(client.stop(), CLOSE_TIMEOUT_S)
+            raise
+        self._client = client
 
     async def stop(self) -> None:
-        """Disconnect."""
-        await end_bounded(self._client.stop(), CLOSE_TIMEOUT_S)
+        """Disconnect; nothing is to be asked afterwards."""
+        client, self._client = self._client, None
+        if client is not None:
+            await end_bounded(client.stop(), CLOSE_TIMEOUT_S)
 
     async def of(self, topics: frozenset[str], timeout_s: float) -> Mapping[Partition, int]:
         """End offset of every partition of `topics`, which are keyed by request id.
@@ -112,6 +130,18 @@ class EndOffsets:
             return ends
 
     async def _ask(self, topics: frozenset[str]) -> Mapping[Partition, int]:
-        sources = [TopicPartition(topic, number) for topic in topics for number in self._numbers]
-        ends = await self._client.end_offsets(sources)
+        await self._revive()
+        numbers = range(self._settings.partitions)
+        sources = [TopicPartition(topic, number) for topic in topics for number in numbers]
+        with own_cancellations_only():
+            ends = await self._client.end_offsets(sources)
         return {Partition(source.topic, source.partition): offset for source, offset in ends.items()}
+
+    async def _revive(self) -> None:
+        """Replace a client that has died."""
+        if self._client is not None and (dead := dead_task_of(self._client)) is not None:
+            log.error("end_offsets.client_replaced", reason=f"dead_{dead}_task")
+            metrics.CLIENTS_REPLACED.labels("end_offsets", f"dead_{dead}_task").inc()
+            await self.stop()
+        if self._client is None:
+            await self.start()

@@ -1,32 +1,27 @@
-"""The one way into the log: an idempotent producer whose every wait has a bound.
+"""The one way into the log: an idempotent producer that is replaced when it is of no more use.
 
-A send that is not acknowledged in time is *unknown*: the record may still be written. That is safe because
-ids are derived and readers know a repeat. The client library never gives up on a batch and does not recover
-from a lost sequence by itself, so it is replaced when it reports such an error, when it has failed a batch
-(whose sequence numbers are then missing), and when nothing has been acknowledged for long.
+The client library never gives up on a batch: through an outage it sends the same one again, under the same
+sequence numbers, and the broker writes it once. So a record is handed to it once, and waited for as long as
+that client lives. It is replaced when it has failed a batch (whose sequence numbers are then missing), when
+a task of its own has died, and when the broker has answered nothing to it for long but does answer a new one.
+
+What the old client had queued but not sent is not written, and queued anew. What it had sent and got no
+answer for is *unknown*: queued anew, it may be written twice. That is one request for each broker, and it is
+safe because ids are derived and readers know a repeat.
 """
 
 import asyncio
-import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import structlog
-from aiokafka.errors import (
-    InvalidTimestampError,
-    InvalidTopicError,
-    KafkaError,
-    MessageSizeTooLargeError,
-    ProducerClosed,
-    RecordListTooLargeError,
-    TopicAuthorizationFailedError,
-)
 
 from shared.kafka import metrics
+from shared.kafka.append_errors import LogError, LogUnavailable, RecordTooLarge, SendRefused, SendUnknown
 from shared.kafka.backoff import backoff_s
-from shared.kafka.producer_client import ProducerClient
+from shared.kafka.producer_client import SILENCE, ProducerClient
 from shared.kafka.records import OutgoingRecord, Position
-from shared.kafka.topic_directory import TopicDirectory
 from shared.kafka.topics import Topic, topic_name, topic_table
 from shared.settings import KafkaSettings
 
@@ -47,37 +42,12 @@ BATCH_OVERHEAD_BYTES: Final = 61 + 21
 """Header of a batch, and the most that lengths and deltas of one record take in format 2 of the log."""
 
 HEADER_OVERHEAD_BYTES: Final = 10
-SILENCE_BEFORE_REBUILD_S: Final = 8.0
-SENDS_BEFORE_REBUILD: Final = 2**30
-"""The client's sequence numbers overflow at 2^31 records per partition; a new producer starts at 0."""
+LOOK_INTERVAL_S: Final = 1.0
+SILENCE_S: Final = 3.0
+"""A client that waits for so long for any answer is doubted: is it the broker that is away?"""
 
-_TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError)
-_REFUSALS: Final = (
-    ProducerClosed,
-    InvalidTopicError,
-    InvalidTimestampError,
-    TopicAuthorizationFailedError,
-)
-
-
-class LogError(Exception):
-    """A record could not be appended."""
-
-
-class SendUnknown(LogError):  # noqa: N818 - an outcome that callers name, not a fault
-    """No acknowledgement: the record may or may not be written, now or later."""
-
-
-class LogUnavailable(LogError):  # noqa: N818 - see above
-    """The record was not accepted for sending: it is not written, and trying again may help."""
-
-
-class SendRefused(LogError):  # noqa: N818 - see above
-    """The record is not written and can never be: it is too large, or its topic is absent or not allowed."""
-
-
-class RecordTooLarge(SendRefused):
-    """The topic takes no record of that size."""
+GRACE_S: Final = 1.0
+"""A broker that is back is found by a living client within the time limit of a request and this."""
 
 
 class SupervisedProducer:
@@ -95,16 +65,19 @@ class SupervisedProducer:
     def __init__(self, settings: KafkaSettings, *, linger_ms: int = 0) -> None:
         self._settings = settings
         self._linger_ms = linger_ms
+        self._send_timeout_s = settings.send_timeout_ms / 1000
         self._limits = {topic_name(settings, spec.topic): spec.max_bytes for spec in topic_table(settings)}
         self._names = {topic: topic_name(settings, topic) for topic in Topic}
-        self._directory = TopicDirectory()
         self._client: ProducerClient | None = None
-        self._rebuild: asyncio.Task[None] | None = None
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._unclosed: set[ProducerClient] = set()
+        self._supervisor: asyncio.Task[None] | None = None
         self._unacked_bytes = 0
         self._unacked_sends = 0
-        self._sends = 0
-        self._silent_since: float | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether it is connected, and its client has not failed."""
+        return self._client is not None and self._client.failure is None
 
     async def start(self) -> None:
         """Connect.
@@ -113,6 +86,8 @@ class SupervisedProducer:
             LogUnavailable: no broker answered.
         """
         self._client = await self._connect()
+        self._supervisor = asyncio.create_task(self._supervise(self._client), name="producer-supervisor")
+        self._supervisor.add_done_callback(self._release)
 
     async def prepare(self, *topics: Topic) -> None:
         """Learn where `topics` lie, so that the first send to them takes no longer than the next ones.
@@ -122,24 +97,20 @@ class SupervisedProducer:
         Raises:
             LogUnavailable: the broker does not tell.
         """
-        client = self._current()
-        try:
-            for name in (self._names[topic] for topic in topics):
-                if await self._directory.knows(client, name):
-                    await client.partitions(name)
-        except KafkaError as error:
-            raise LogUnavailable(f"where topics lie is not known: {error!r}") from error
+        client = await self._usable()
+        for topic in topics:
+            await client.partitions(self._names[topic])
 
     async def stop(self) -> None:
         """Flush and disconnect, within a few seconds even when the broker is away."""
         client, self._client = self._client, None
-        if self._rebuild is not None:
-            self._rebuild.cancel()
-            await asyncio.wait([self._rebuild])
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            await asyncio.wait([self._supervisor])
         if client is not None:
-            await client.close()
-        if self._retiring:
-            await asyncio.wait(self._retiring)
+            client.replaced.set()
+        await asyncio.gather(*(each.close() for each in self._unclosed))
+        self._unclosed.clear()
 
     async def send(self, record: OutgoingRecord, *, timeout_ms: int | None = None) -> Position:
         """Append one record and wait for the acknowledgement of all in-sync replicas.
@@ -149,148 +120,134 @@ class SupervisedProducer:
             LogUnavailable: it was not sent.
             SendRefused: it can never be sent; `RecordTooLarge` if that is why.
         """
-        size = _size(record)
-        name = self._names[record.topic] if isinstance(record.topic, Topic) else record.topic
-        if size + BATCH_OVERHEAD_BYTES > self._limits.get(name, size + BATCH_OVERHEAD_BYTES):
-            raise RecordTooLarge(f"{size} bytes do not fit {name}, which takes {self._limits[name]}")
-        self._reserve(size)
-        try:
-            return await self._send(name, record, (timeout_ms or self._settings.send_timeout_ms) / 1000)
-        finally:
-            self._reserve(-size)
+        timeout_s = timeout_ms / 1000 if timeout_ms else self._send_timeout_s
+        queued = None
+        with self._room_for(record) as name:
+            try:
+                async with asyncio.timeout(timeout_s):
+                    queued = await self._enqueue(name, record)
+                    return await queued
+            except TimeoutError:
+                problem = f"no acknowledgement from {name} within {timeout_s:.1f} s"
+                raise (SendUnknown if queued else LogUnavailable)(problem) from None
 
     async def append(self, record: OutgoingRecord) -> Position:
         """Append one record, trying until it is acknowledged: for work whose effect must be recorded.
 
-        Ends early only by cancellation. A repeat after an unknown send may write the record twice.
+        Ends early only by cancellation. It is queued again only after the client that held it has failed or
+        was closed: then it may be written twice.
 
         Raises:
             SendRefused: it can never be written.
         """
         for wait_s in backoff_s():
             try:
-                return await self.send(record)
-            except (SendUnknown, LogUnavailable) as error:
+                with self._room_for(record) as name:
+                    async with asyncio.timeout(self._send_timeout_s):
+                        queued = await self._enqueue(name, record)
+                    return await queued
+            except (SendUnknown, LogUnavailable, TimeoutError) as error:
                 metrics.SEND_RETRIES.inc()
-                log.warning("log.append_retried", topic=str(record.topic), error=str(error))
+                log.warning("log.append_retried", topic=str(record.topic), error=str(error) or repr(error))
                 await asyncio.sleep(wait_s)
         raise AssertionError("back-off is endless")
 
-    def _current(self) -> ProducerClient:
-        if self._client is None:
-            raise LogUnavailable("the producer is not connected")
-        if self._rebuild is not None and self._rebuild.done():
-            self._rebuild.result()  # a bug in the takeover ends whoever needs the log
-        return self._client
-
-    def _reserve(self, size: int) -> None:
-        if size > 0 and (
-            self._unacked_bytes + size > MAX_UNACKED_BYTES or self._unacked_sends >= MAX_UNACKED_SENDS
-        ):
+    @contextmanager
+    def _room_for(self, record: OutgoingRecord) -> Iterator[str]:
+        """Count `record` as unacknowledged; gives the full name of its topic."""
+        name = self._names[record.topic] if isinstance(record.topic, Topic) else record.topic
+        size = _size(record)
+        if size + BATCH_OVERHEAD_BYTES > self._limits.get(name, size + BATCH_OVERHEAD_BYTES):
+            raise RecordTooLarge(f"{size} bytes do not fit {name}, which takes {self._limits[name]}")
+        if self._unacked_bytes + size > MAX_UNACKED_BYTES or self._unacked_sends >= MAX_UNACKED_SENDS:
             raise LogUnavailable(
                 f"{self._unacked_sends} records of {self._unacked_bytes} bytes wait for acknowledgements"
             )
+        self._count(1, size)
+        try:
+            yield name
+        finally:
+            self._count(-1, -size)
+
+    def _count(self, sends: int, size: int) -> None:
+        self._unacked_sends += sends
         self._unacked_bytes += size
-        self._unacked_sends += 1 if size > 0 else -1
         metrics.UNACKED_BYTES.set(self._unacked_bytes)
 
-    async def _send(self, name: str, record: OutgoingRecord, timeout_s: float) -> Position:
-        client = self._current()
-        self._silent_since = self._silent_since or time.monotonic()
-        queued = False
-        try:
-            async with asyncio.timeout(timeout_s):
-                client, acknowledgement = await self._enqueue(name, record)
-                queued = True
-                position = await acknowledgement
-        except TimeoutError:
-            self._note_silence(client, name)
-            problem = f"no acknowledgement from {name} within {timeout_s:.1f} s"
-            raise (SendUnknown if queued else LogUnavailable)(problem) from None
-        except KafkaError as error:
-            raise self._failed(client, name, error, queued=queued) from error
-        self._note_ack(client)
-        return position
-
-    async def _enqueue(self, name: str, record: OutgoingRecord) -> tuple[ProducerClient, Awaitable[Position]]:
-        """Queue `record` with the present client; one that is closed on the way has not taken it."""
+    async def _enqueue(self, name: str, record: OutgoingRecord) -> Awaitable[Position]:
+        """Queue `record`; what is raised before the result is awaited means that it is not sent."""
         while True:
-            client = self._current()
-            await self._check_topic(client, name, record.partition)
+            client = await self._usable()
             try:
-                return client, await client.enqueue(name, record)
-            except ProducerClosed:
+                return await client.enqueue(name, record)
+            except LogUnavailable:
                 if client is self._client:
                     raise
 
-    async def _check_topic(self, client: ProducerClient, name: str, partition: int | None) -> None:
-        """Do not ask the client library about a topic that is not there: it would look for it for long."""
-        if not await self._directory.knows(client, name):
-            if name in self._limits:
-                raise LogUnavailable(f"topic {name} is missing: run `consuma topics apply`")
-            raise SendRefused(f"there is no topic {name}")
-        if partition is not None and partition not in await client.partitions(name):
-            raise SendRefused(f"topic {name} has no partition {partition}")
+    async def _usable(self) -> ProducerClient:
+        """The present client; one that has failed is waited for to be replaced."""
+        while True:
+            client = self._client
+            if client is None:
+                raise LogUnavailable("the producer is not connected")
+            if client.failure is None:
+                return client
+            if self._supervisor is not None and self._supervisor.done():
+                self._supervisor.result()  # a bug in it ends whoever needs the log
+            await client.replaced.wait()
 
-    def _failed(self, client: ProducerClient, name: str, error: KafkaError, *, queued: bool) -> LogError:
-        """What `error` means, and whether the client survives it."""
-        problem = f"{name}: {type(error).__name__}: {error}"
-        if queued:
-            self._replace(client, type(error).__name__)  # the numbers of the failed batch are missing now
-        if isinstance(error, _TOO_LARGE):
-            return RecordTooLarge(problem)
-        if isinstance(error, _REFUSALS) and not (queued and isinstance(error, ProducerClosed)):
-            return SendRefused(problem)
-        if queued:
-            return SendUnknown(problem)  # closed while it held the record, too: it may have been sent before
-        self._note_silence(client, name)
-        return LogUnavailable(problem)
+    def _release(self, _: asyncio.Task[None]) -> None:
+        """Nobody replaces the client any more: have who waits for that find out."""
+        if self._client is not None:
+            self._client.replaced.set()
 
-    def _note_ack(self, client: ProducerClient) -> None:
-        self._silent_since = None
-        self._sends += 1
-        if self._sends >= SENDS_BEFORE_REBUILD:
-            self._replace(client, "sequence_space")
+    async def _supervise(self, client: ProducerClient) -> None:
+        while True:
+            await client.until_failed(LOOK_INTERVAL_S)
+            if client.failure is None and await self._ignores(client):
+                client.fail(SILENCE)
+            if client.failure is not None:
+                client = await self._replace(client, client.failure)
 
-    def _note_silence(self, client: ProducerClient, name: str) -> None:
-        self._directory.doubt(name)
-        if self._silent_since and time.monotonic() - self._silent_since > SILENCE_BEFORE_REBUILD_S:
-            self._replace(client, "silence")
+    async def _ignores(self, client: ProducerClient) -> bool:
+        """Whether the broker answers others and goes on answering nothing to `client`, which waits for it."""
+        if client.silent_s() < SILENCE_S:
+            return False
+        log.warning("log.no_answer", silent_s=round(client.silent_s(), 1))
+        try:
+            await self._close(await self._connect())
+        except LogUnavailable:
+            return False
+        patience_s = self._send_timeout_s + GRACE_S
+        await client.until_failed(patience_s)
+        return client.silent_s() >= patience_s
 
-    def _replace(self, client: ProducerClient, reason: str) -> None:
-        """Have a new client take over from `client`; one takeover at a time."""
-        if self._client is not client or (self._rebuild is not None and not self._rebuild.done()):
-            return
-        log.warning("log.producer_rebuilding", reason=reason)
-        metrics.PRODUCER_REBUILDS.labels(reason).inc()
-        self._rebuild = asyncio.create_task(self._take_over(client), name="producer-rebuild")
+    async def _replace(self, old: ProducerClient, reason: str) -> ProducerClient:
+        log.warning("log.producer_replaced", reason=reason)
+        metrics.CLIENTS_REPLACED.labels("producer", reason).inc()
+        self._client = await self._reconnect()
+        old.replaced.set()
+        await self._close(old)
+        return self._client
 
-    async def _take_over(self, old: ProducerClient) -> None:
+    async def _reconnect(self) -> ProducerClient:
         for wait_s in backoff_s(cap_s=2.0):
             try:
-                self._client = await self._connect()
-                break
+                return await self._connect()
             except LogUnavailable as error:
-                log.warning("log.producer_rebuild_failed", error=str(error))
+                log.warning("log.producer_not_replaced_yet", error=str(error))
                 await asyncio.sleep(wait_s)
-        self._silent_since = None
-        self._sends = 0
-        retiring = asyncio.create_task(old.close(), name="producer-retire")
-        self._retiring.add(retiring)
-        retiring.add_done_callback(self._retired)
-
-    def _retired(self, task: asyncio.Task[None]) -> None:
-        self._retiring.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("log.producer_close_failed", exc_info=error)
+        raise AssertionError("back-off is endless")
 
     async def _connect(self) -> ProducerClient:
         client = ProducerClient(self._settings, linger_ms=self._linger_ms)
-        try:
-            await client.start()
-        except (KafkaError, TimeoutError, OSError) as error:
-            raise LogUnavailable(f"no broker at {self._settings.kafka}: {error!r}") from error
+        await client.start()
+        self._unclosed.add(client)
         return client
+
+    async def _close(self, client: ProducerClient) -> None:
+        await client.close()
+        self._unclosed.discard(client)
 
 
 def _size(record: OutgoingRecord) -> int:

@@ -9,8 +9,11 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from shared.kafka import metrics
+from shared.kafka.backoff import backoff_s
 from shared.kafka.ending import end_bounded, own_cancellations_only
 from shared.kafka.header_names import read_any_header_names
+from shared.kafka.library_tasks import DeadTaskError, dead_task_of, fetch
 from shared.kafka.records import Partition, Record
 from shared.settings import KafkaSettings
 
@@ -39,22 +42,27 @@ async def read_tail(
         KafkaError, TimeoutError: the broker did not answer.
     """
     source = TopicPartition(*partition)
-    async with _Client(settings, fetch_max_wait_ms=FETCH_WAIT_MS) as client, asyncio.timeout(TAIL_TIMEOUT_S):
-        client.assign([source])
-        begin = max(earliest, (await client.beginning_offsets([source]))[source])
-        end = (await client.end_offsets([source]))[source]
-        client.seek(source, max(begin, end - last))
-        while await client.position(source) < end:
-            for raw in (await client.getmany(source, timeout_ms=200)).get(source, ()):
-                if raw.offset < end:
-                    yield to_record(raw)
+    async with asyncio.timeout(TAIL_TIMEOUT_S):
+        client = await _connected(settings, FETCH_WAIT_MS)
+        try:
+            client.assign([source])
+            with own_cancellations_only():
+                begin = max(earliest, (await client.beginning_offsets([source]))[source])
+                end = (await client.end_offsets([source]))[source]
+            client.seek(source, max(begin, end - last))
+            while await client.position(source) < end:
+                for raw in (await fetch(client, source, timeout_ms=200)).get(source, ()):
+                    if raw.offset < end:
+                        yield to_record(raw)
+        finally:
+            await _stop_bounded(client)
 
 
 class Follower:
     """Follows partitions of a topic without a group.
 
     Entered, its start position is resolved: nothing that is appended afterwards is missed. Errors of the
-    broker are waited out; positions are kept in this process.
+    broker are waited out, and a client that has died is replaced: positions are kept in this process.
 
     Args:
         settings: where the broker is.
@@ -66,11 +74,18 @@ class Follower:
     def __init__(
         self, settings: KafkaSettings, topic: str, *, partitions: Sequence[int], tail: int | None
     ) -> None:
+        self._settings = settings
         self._topic = topic
-        self._partitions = partitions
+        self._sources = [TopicPartition(topic, number) for number in partitions]
         self._tail = tail
-        self._client = _client(settings, fetch_max_wait_ms=FETCH_WAIT_MS * 10)
+        self._client: AIOKafkaConsumer = None
+        self._positions: dict[TopicPartition, int] = {}
         self._ends: dict[TopicPartition, int] = {}
+
+    @property
+    def live(self) -> bool:
+        """Whether it can hear anything: false until a client that has died is replaced."""
+        return self._client is not None and dead_task_of(self._client) is None
 
     async def __aenter__(self) -> Self:
         """Connect and resolve the start.
@@ -78,14 +93,19 @@ class Follower:
         Raises:
             KafkaError, TimeoutError: the broker did not answer.
         """
+        self._client = await _connected(self._settings, FETCH_WAIT_MS * 10)
         try:
             with own_cancellations_only():
                 async with asyncio.timeout(POSITION_TIMEOUT_S):
-                    await self._client.start()
-                    await self._seek_to_start()
+                    begins = await self._client.beginning_offsets(self._sources)
+                    self._ends = await self._client.end_offsets(self._sources)
         except BaseException:
             await _stop_bounded(self._client)
             raise
+        for source in self._sources:
+            start = 0 if self._tail is None else self._ends[source] - self._tail
+            self._positions[source] = max(begins[source], start)
+        self._go_to_positions()
         return self
 
     async def __aexit__(
@@ -94,59 +114,72 @@ class Follower:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await _stop_bounded(self._client)
+        if self._client is not None:
+            await _stop_bounded(self._client)
 
     async def caught_up(self) -> bool:
         """Whether everything that was there at the start has been read."""
         for source, end in self._ends.items():
-            async with asyncio.timeout(POSITION_TIMEOUT_S):
-                if await self._client.position(source) < end:
-                    return False
+            with own_cancellations_only():
+                async with asyncio.timeout(POSITION_TIMEOUT_S):
+                    if await self._client.position(source) < end:
+                        return False
         return True
 
     async def records(self) -> AsyncIterator[list[Record]]:
         """Batches as they come, for ever; an empty one when nothing came for a while."""
         while True:
             try:
-                with own_cancellations_only():
-                    batches = await self._client.getmany(timeout_ms=500)
+                batches = await fetch(self._client, timeout_ms=500)
+            except DeadTaskError as error:
+                await self._replace_client(error.reason)
             except KafkaError as error:
                 log.warning("follower.retried", topic=self._topic, error=repr(error))
                 await asyncio.sleep(PAUSE_AFTER_ERROR_S)
-                continue
-            yield [to_record(raw) for batch in batches.values() for raw in batch]
+            else:
+                records = [to_record(raw) for batch in batches.values() for raw in batch]
+                for record in records:
+                    self._positions[TopicPartition(record.topic, record.partition)] = record.offset + 1
+                yield records
 
-    async def _seek_to_start(self) -> None:
-        sources = [TopicPartition(self._topic, number) for number in self._partitions]
-        self._client.assign(sources)
-        begins = await self._client.beginning_offsets(sources)
-        self._ends = await self._client.end_offsets(sources)
-        for source in sources:
-            start = begins[source] if self._tail is None else self._ends[source] - self._tail
-            self._client.seek(source, max(begins[source], start))
+    async def _replace_client(self, reason: str) -> None:
+        """Go on with a new client where the old one was; a log that is away is waited for."""
+        log.error("follower.client_replaced", topic=self._topic, reason=reason)
+        metrics.CLIENTS_REPLACED.labels("follower", reason).inc()
+        dead, self._client = self._client, None
+        await _stop_bounded(dead)
+        for wait_s in backoff_s(cap_s=2.0):
+            try:
+                self._client = await _connected(self._settings, FETCH_WAIT_MS * 10)
+            except (KafkaError, OSError) as error:
+                log.warning("follower.retried", topic=self._topic, error=repr(error))
+                await asyncio.sleep(wait_s)
+            else:
+                self._go_to_positions()
+                return
+
+    def _go_to_positions(self) -> None:
+        """Nothing is awaited in between, or the client would begin elsewhere."""
+        self._client.assign(self._sources)
+        for source, position in self._positions.items():
+            self._client.seek(source, position)
 
 
-class _Client:
-    """A client for one reading, closed at its end."""
+async def _connected(settings: KafkaSettings, fetch_max_wait_ms: int) -> AIOKafkaConsumer:
+    """A client that has reached the broker, without an assignment.
 
-    def __init__(self, settings: KafkaSettings, fetch_max_wait_ms: int) -> None:
-        self._client = _client(settings, fetch_max_wait_ms)
-
-    async def __aenter__(self) -> AIOKafkaConsumer:
-        try:
-            await self._client.start()
-        except BaseException:
-            await _stop_bounded(self._client)
-            raise
-        return self._client
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await _stop_bounded(self._client)
+    Raises:
+        KafkaError, TimeoutError: the broker did not answer.
+    """
+    client = _client(settings, fetch_max_wait_ms)
+    try:
+        with own_cancellations_only():
+            async with asyncio.timeout(POSITION_TIMEOUT_S):
+                await client.start()
+    except BaseException:
+        await _stop_bounded(client)
+        raise
+    return client
 
 
 def _client(settings: KafkaSettings, fetch_max_wait_ms: int) -> AIOKafkaConsumer:

@@ -42,9 +42,16 @@ async def until(condition: Callable[[], bool | Awaitable[bool]], timeout_s: floa
             await asyncio.sleep(0.02)
 
 
-def rebuilds() -> float:
-    """How many clients of consumers this process has replaced."""
-    return next(sample.value for metric in metrics.CONSUMER_REBUILDS.collect() for sample in metric.samples)
+def replaced(client: str, reason: str | None = None) -> float:
+    """How many clients of that kind this process has replaced; for that reason, if one is given."""
+    return sum(
+        sample.value
+        for metric in metrics.CLIENTS_REPLACED.collect()
+        for sample in metric.samples
+        if sample.name.endswith("_total")
+        and sample.labels["client"] == client
+        and reason in (None, sample.labels["reason"])
+    )
 
 
 async def delete_topics(settings: KafkaSettings) -> None:

@@ -16,7 +16,7 @@ from shared.kafka.consumer import PartitionConsumer, ReleaseRecord
 from shared.kafka.records import Partition, Record
 from shared.kafka.topics import Topic, topic_name
 from shared.settings import ServiceSettings
-from tests.integration.kafka.support import Recorder, commit_of, feed, plain_producer, rebuilds, until
+from tests.integration.kafka.support import Recorder, commit_of, feed, plain_producer, replaced, until
 
 pytestmark = pytest.mark.kafka
 
@@ -250,9 +250,9 @@ async def test_a_dead_task_of_the_client_library_is_noticed(settings: ServiceSet
         await until(lambda: consumer.ready)
         library = consumer._member._client._client  # type: ignore[union-attr]
         owner = library._fetcher if task == "_fetch_task" else library._coordinator
-        before = rebuilds()
+        before = replaced("consumer")
         getattr(owner, task).cancel()
-        await until(lambda: rebuilds() > before, timeout_s=5)
+        await until(lambda: replaced("consumer") > before, timeout_s=5)
         fed = await feed(settings, [b"x"])
         await until(lambda: handler.handled == fed)
         assert consumer.ready
@@ -295,11 +295,11 @@ async def test_transactions_leave_gaps_that_nobody_waits_for(settings: ServiceSe
 
 
 async def test_missing_topics_are_waited_for(settings: ServiceSettings) -> None:
-    before = rebuilds()
+    before = replaced("consumer")
     fresh = settings.model_copy(update={"topic_prefix": f"{settings.topic_prefix}later."})
     handler = Recorder()
     async with consuming(fresh, handler) as consumer:
-        await until(lambda: rebuilds() > before)
+        await until(lambda: replaced("consumer") > before)
         assert not consumer.ready
         await topics_admin.apply(fresh)
         await feed(fresh, [b"x"])

@@ -19,7 +19,7 @@ from shared.kafka.records import OutgoingRecord, Record
 from shared.kafka.topics import Topic, topic_name
 from shared.settings import ServiceSettings
 from tests.integration.kafka.own_broker import OwnBroker
-from tests.integration.kafka.support import Recorder, rebuilds, report, until
+from tests.integration.kafka.support import Recorder, replaced, report, until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
@@ -122,8 +122,6 @@ async def traffic(address: str) -> AsyncIterator[Traffic]:
         assert not running.done(), "the consumer has ended by itself"
         await consumer.stop()
         await running
-        # Stopped while it connects, the client library leaves a socket to the garbage collector.
-        await until(lambda: producer._rebuild is None or producer._rebuild.done())
 
 
 async def test_a_killed_broker_comes_back(broker: OwnBroker) -> None:
@@ -170,9 +168,9 @@ async def test_a_silent_coordinator_has_the_client_replaced(
     monkeypatch.setattr("shared.kafka.member.SILENT_SESSIONS", 0.3)
     monkeypatch.setattr("shared.kafka.committer.PROOF_OF_LIFE_S", 0.5)
     async with traffic(broker.address) as state:
-        before = rebuilds()
+        before = replaced("consumer")
         broker.kill()
-        await until(lambda: rebuilds() > before)
+        await until(lambda: replaced("consumer") > before)
         await broker.start()
         await state.until_more()
 

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from shared.kafka import metrics, topics_admin
+from shared.kafka import topics_admin
 from shared.kafka.producer import LogUnavailable, SendRefused, SendUnknown, SupervisedProducer
 from shared.kafka.reader import read_tail
 from shared.kafka.records import OutgoingRecord, Partition
 from shared.kafka.topics import REQUEST_BYTES, Topic, topic_name
 from shared.settings import ServiceSettings
-from tests.integration.kafka.support import until
+from tests.integration.kafka.support import replaced, until
 
 pytestmark = pytest.mark.kafka
 
@@ -28,15 +28,6 @@ async def producer(settings: ServiceSettings) -> AsyncIterator[SupervisedProduce
 
 def outgoing(value: bytes, topic: Topic | str = Topic.REQUESTS, *, key: bytes = b"k") -> OutgoingRecord:
     return OutgoingRecord(topic=topic, key=key, value=value, headers=(("ce_id", b"1"),))
-
-
-def rebuilds() -> float:
-    return sum(
-        sample.value
-        for metric in metrics.PRODUCER_REBUILDS.collect()
-        for sample in metric.samples
-        if sample.name.endswith("_total")
-    )
 
 
 async def test_an_acknowledged_record_is_in_the_log(
@@ -58,13 +49,13 @@ async def test_a_record_at_the_limit_passes_and_one_beyond_it_is_refused(
     settings: ServiceSettings, producer: SupervisedProducer
 ) -> None:
     """The refusal does not reach the broker: a batch that it refuses costs the producer its sequence."""
-    before = rebuilds()
+    before = replaced("producer")
     fits = REQUEST_BYTES - 200
     await producer.send(outgoing(b"x" * fits))
     with pytest.raises(SendRefused, match=r"takes 1310720"):
         await producer.send(outgoing(b"x" * (REQUEST_BYTES - 20)))
     assert (await producer.send(outgoing(b"after"))).offset == 1
-    assert rebuilds() == before
+    assert replaced("producer") == before
 
 
 async def test_a_foreign_topic_that_refuses_does_not_stop_the_producer(
@@ -129,6 +120,12 @@ async def test_a_rebuild_under_load_loses_and_doubles_nothing(
 ) -> None:
     acknowledged: list[bytes] = []
 
+    async def replace() -> None:
+        client = producer._client
+        assert client is not None
+        client.fail("test")
+        await until(lambda: client not in producer._unclosed)
+
     async def one(number: int) -> None:
         value = str(number).encode()
         await producer.send(outgoing(value, key=value))
@@ -137,10 +134,8 @@ async def test_a_rebuild_under_load_loses_and_doubles_nothing(
     for batch in range(5):
         sends = [asyncio.create_task(one(batch * 500 + number)) for number in range(500)]
         await asyncio.sleep(0)
-        assert producer._client is not None
-        producer._replace(producer._client, "test")
+        await replace()
         await asyncio.gather(*sends)
-        await until(lambda: producer._rebuild is not None and producer._rebuild.done())
     assert len(acknowledged) == 2_500
     client = AIOKafkaConsumer(bootstrap_servers=settings.kafka, auto_offset_reset="earliest")
     await client.start()

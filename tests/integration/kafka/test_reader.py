@@ -5,7 +5,7 @@ import gc
 import time
 
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from infra.local.ports import free_port
@@ -14,7 +14,7 @@ from shared.kafka.reader import Follower, read_tail
 from shared.kafka.records import Partition
 from shared.kafka.topics import Topic, topic_name
 from shared.settings import ServiceSettings
-from tests.integration.kafka.support import feed, plain_producer, report, until
+from tests.integration.kafka.support import feed, plain_producer, replaced, report, until
 
 pytestmark = pytest.mark.kafka
 
@@ -110,3 +110,77 @@ async def test_end_offsets_count_what_an_open_transaction_holds_back(settings: S
             await producer.abort_transaction()
     finally:
         await ends.stop()
+
+
+def kill(client: AIOKafkaConsumer, task: str) -> None:
+    """End a task of the client library, as a stray cancellation does."""
+    (client._client._sync_task if task == "metadata" else client._fetcher._fetch_task).cancel()
+
+
+@pytest.mark.parametrize("task", ["fetch", "metadata"])
+async def test_a_follower_whose_client_has_died_skips_nothing(settings: ServiceSettings, task: str) -> None:
+    name = topic_name(settings, Topic.REPLIES)
+    found: list[bytes | None] = []
+    before = replaced("follower", f"dead_{task}_task")
+    async with Follower(settings, name, partitions=[3], tail=0) as follower:
+
+        async def follow() -> None:
+            async for records in follower.records():
+                found.extend(each.value for each in records)
+
+        following = asyncio.create_task(follow())
+        await feed(settings, [b"before"] * 5, topic=Topic.REPLIES, partition=3)
+        await until(lambda: len(found) == 5)
+        kill(follower._client, task)
+        await feed(settings, [b"after"] * 5, topic=Topic.REPLIES, partition=3)
+        await until(lambda: len(found) >= 10, timeout_s=5)
+        await until(lambda: follower.live)
+        following.cancel()
+        await asyncio.wait([following])
+    assert found == [b"before"] * 5 + [b"after"] * 5
+    assert replaced("follower", f"dead_{task}_task") == before + 1
+
+
+async def test_a_follower_whose_client_has_died_is_not_live(settings: ServiceSettings) -> None:
+    name = topic_name(settings, Topic.REPLIES)
+    async with Follower(settings, name, partitions=[3], tail=0) as follower:
+        states = [follower.live]
+        kill(follower._client, "fetch")
+        await until(lambda: not follower.live)
+        async for records in follower.records():
+            states += [records == [], follower.live]
+            break
+    assert states == [True, True, True]
+
+
+async def test_a_tail_whose_client_dies_fails_soon(
+    settings: ServiceSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await feed(settings, [b"x"] * 5, topic=Topic.CALLBACKS)
+
+    partition = Partition(topic_name(settings, Topic.CALLBACKS), 0)
+    seek = AIOKafkaConsumer.seek
+
+    def seek_and_die(client: AIOKafkaConsumer, source: TopicPartition, offset: int) -> None:
+        seek(client, source, offset)
+        kill(client, "fetch")
+
+    monkeypatch.setattr(AIOKafkaConsumer, "seek", seek_and_die)
+    with pytest.raises(KafkaError, match="fetch task"):
+        async with asyncio.timeout(5):
+            _ = [each async for each in read_tail(settings, partition, 5)]
+
+
+async def test_end_offsets_are_told_after_their_client_has_died(settings: ServiceSettings) -> None:
+    topics = frozenset({topic_name(settings, Topic.REQUESTS)})
+    ends = EndOffsets(settings)
+    await ends.start()
+    before = replaced("end_offsets")
+    try:
+        kill(ends._client, "metadata")
+        await until(ends._client._client._sync_task.done)
+        await feed(settings, [b"x"], topic=Topic.REQUESTS)
+        assert sum((await ends.of(topics, 5.0)).values()) == 1
+    finally:
+        await ends.stop()
+    assert replaced("end_offsets") == before + 1

@@ -15,6 +15,7 @@ from sqlalchemy.engine import make_url
 
 from services.projector.settings import ProjectorSettings
 from tests.integration.db.support import Inspector
+from tests.integration.kafka.support import replaced
 from tests.integration.projector.support import feed, process, report, running, until, until_projected
 from tests.support.log_builder import LogBuilder
 from tests.support.requests import live
@@ -158,3 +159,26 @@ async def test_projectors_without_the_lock_are_fenced(
         await until_projected(settings)
         await asyncio.sleep(0)
     assert complete(database)
+
+
+@pytest.mark.parametrize("task", ["fetch", "metadata"])
+async def test_a_client_of_the_log_that_has_died_is_replaced(
+    settings: ProjectorSettings, database: Inspector, task: str
+) -> None:
+    """It would return nothing for ever, and the lag that it knows would be none."""
+    await feed(settings, lives(0, REQUESTS // 2).records())
+    before = replaced("projector", f"dead_{task}_task")
+    async with running(settings) as projector:
+        await until_projected(settings)
+        source = projector._source
+        assert source is not None
+        client = source._client
+        (client._client._sync_task if task == "metadata" else client._fetcher._fetch_task).cancel()
+        began = time.monotonic()
+        await until(lambda: not projector.readiness()["working"])
+        await until(lambda: projector.readiness()["working"])
+        assert time.monotonic() - began < 5
+        await feed(settings, lives(REQUESTS // 2, REQUESTS // 2).records())
+        await until_projected(settings)
+    assert complete(database)
+    assert replaced("projector", f"dead_{task}_task") == before + 1

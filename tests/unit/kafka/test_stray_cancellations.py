@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import cast
 
 import pytest
+from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
 from shared.kafka.consumer import PartitionConsumer
@@ -124,9 +125,10 @@ class StrayingClient:
 
 async def test_a_follower_goes_on_after_one(monkeypatch: pytest.MonkeyPatch) -> None:
     follower = Follower(KafkaSettings(), "t", partitions=[0], tail=0)
+    follower._client = AIOKafkaConsumer()
     fetches = 0
 
-    async def getmany(timeout_ms: int) -> dict[object, list[object]]:
+    async def getmany(**_: object) -> dict[object, list[object]]:
         nonlocal fetches
         fetches += 1
         if fetches == 1:
