@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -150,15 +150,22 @@ async def _left(data_dir: Path) -> int:
 
 
 def _figures(run: LongRun, around: Surroundings) -> list[str]:
-    took = run.taken_s or [0.0]
-    at = [took[min(len(took) - 1, int(len(took) * share))] for share in (0.5, 0.99, 1.0)]
     readies = [each.ready - each.ended for each in run.incidents if each.ready is not None]
     return [
         f"{len(run.incidents)} faults, the slowest recovery took {max(readies, default=0.0):.1f} s",
-        f"submissions took {at[0]:.3f} s (median), {at[1]:.1f} s (p99), {at[2]:.1f} s (longest)",
+        f"from the first try to the answer: {_spread(run.submitting_s)}",
+        f"from the acceptance to the outcome: {_spread(run.computing_s)}",
         f"the drill's own loop was {run.latest_s:.2f} s late at the most",
         f"errors logged: {dict(around.errors.most_common(8))}",
     ]
+
+
+def _spread(ascending: Sequence[float]) -> str:
+    last = len(ascending) - 1
+    if last < 0:
+        return "nothing"
+    at = [ascending[min(last, int(last * share))] for share in (0.5, 0.99, 1.0)]
+    return f"{at[0]:.3f} s (median), {at[1]:.1f} s (p99), {at[2]:.1f} s (longest)"
 
 
 def _stories(verdict: Verdict, run: LongRun) -> list[str]:
@@ -193,6 +200,8 @@ def _report(options: argparse.Namespace, verdict: Verdict, run: LongRun, around:
             "incidents": [asdict(each) for each in run.incidents],
             "undone": [str(each) for each in run.undone],
             "faults": [str(each) for each in run.faults],
+            "submitting": _spread(run.submitting_s),
+            "computing": _spread(run.computing_s),
             "drained_s": run.drained_s,
             "loop_late_s": run.latest_s,
             "errors": around.errors,

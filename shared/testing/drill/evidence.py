@@ -1,5 +1,6 @@
 """What became of a drill's requests, as the log itself, the API and the receivers have it."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from shared.domain.callbacks import CallbackDeadLettered
 from shared.domain.requests import RequestFailed, RequestSucceeded
 from shared.events.codec import Event, decode
+from shared.kafka.ending import start_whole
 from shared.kafka.positions import committed_offsets
 from shared.kafka.reader import read_tail
 from shared.kafka.records import Partition, Record
@@ -25,15 +27,17 @@ __all__ = ["Evidence", "Listed", "Outcome", "dead_letters", "lag_left", "outcome
 OUTCOME_TOPICS: Final = tuple(each for each in Topic if each in ("results", "results.sync"))
 EVERYTHING: Final = 10**9
 FETCH_MS: Final = 500
+READ_TIMEOUT_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A terminal record of a request, and where it lies in the log."""
+    """A terminal record of a request, where it lies in the log, and how long after the acceptance it came."""
 
     told: Told
     reference: str | None
     position: str
+    took_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +78,9 @@ async def outcomes_in_log(settings: KafkaSettings) -> dict[str, list[Outcome]]:
         async for record in records_in(settings, topic):
             event = _event(record)
             if isinstance(event, RequestSucceeded | RequestFailed):
-                outcome = Outcome(_told(event), event.client_reference, str(record.position))
-                found[event.request_id].append(outcome)
+                took_s = (record.timestamp_ms - event.accepted_at_ms) / 1000
+                told, reference = _told(event), event.client_reference
+                found[event.request_id].append(Outcome(told, reference, record.position, took_s))
     return found
 
 
@@ -102,7 +107,9 @@ async def lag_left(settings: KafkaSettings) -> dict[str, int]:
         for group in spec.groups:
             committed = await committed_offsets(settings, f"{settings.topic_prefix}{group}", partitions)
             starts = {each: offset for each, (offset, _) in committed.items()}
-            found |= {f"{group} {each}": count for each, count in (await _behind(settings, starts)).items()}
+            async with asyncio.timeout(READ_TIMEOUT_S):
+                behind = await _behind(settings, starts)
+            found |= {f"{group} {each}": count for each, count in behind.items()}
     return {name: count for name, count in found.items() if count}
 
 
@@ -119,8 +126,8 @@ async def _behind(settings: KafkaSettings, starts: Mapping[Partition, int]) -> d
     client = AIOKafkaConsumer(
         bootstrap_servers=settings.kafka, isolation_level="read_committed", enable_auto_commit=False
     )
-    await client.start()
     try:
+        await start_whole(client.start())
         sources = {TopicPartition(*each): start for each, start in starts.items()}
         client.assign(list(sources))
         ends = await client.end_offsets(list(sources))

@@ -68,12 +68,17 @@ class LongPlan:
 
 @dataclass(slots=True)
 class LongRun:
-    """What is known of a run besides its verdict."""
+    """What is known of a run besides its verdict.
+
+    `submitting_s` has every submission over REST, from the first try to the answer; `computing_s` every
+    request, from its acceptance to its outcome. Both ascend.
+    """
 
     faults: Sequence[Fault] = ()
     incidents: list[Incident] = field(default_factory=list)
     undone: list[Fault] = field(default_factory=list)
-    taken_s: list[float] = field(default_factory=list)
+    submitting_s: list[float] = field(default_factory=list)
+    computing_s: list[float] = field(default_factory=list)
     latest_s: float = 0.0
     drained_s: float | None = None
     timelines: dict[str, Any] = field(default_factory=dict)
@@ -128,7 +133,9 @@ class LongDrill:
                 late.cancel()
             if self.facts.latest_s > LATEST_S:
                 raise TooSlowError(f"the drill itself stood still for {self.facts.latest_s:.1f} s")
-            verdict = judge(self._ledger, await self._evidence(rest), share=self._plan.repeats)
+            evidence = await self._evidence(rest)
+            self.facts.computing_s = sorted(found[0].took_s for found in (evidence.outcomes or {}).values())
+            verdict = judge(self._ledger, evidence, share=self._plan.repeats)
             await self._tell_timelines(rest, verdict)
         return verdict.troubled(*await self._troubles())
 
@@ -160,7 +167,7 @@ class LongDrill:
             )
             await over
             load.stop()
-        self.facts.taken_s = sorted(rest.taken_s)
+        self.facts.submitting_s = sorted(rest.taken_s)
         self._say(f"the load is over: {len(self._ledger.jobs)} acknowledged, {rest.repeats} calls repeated")
 
     def _load(self, rest: RestClient) -> Load:
