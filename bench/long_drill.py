@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import os
 import shutil
 import time
 from collections import Counter
@@ -86,7 +87,7 @@ async def _drill(
     environment = {
         "CONSUMA_WEBHOOK_SECRETS": secret,
         "CONSUMA_CALLBACK_TIMEOUT_MS": CALLBACK_TIMEOUT_MS,
-        "PYTHONPATH": str(HAZARDS),
+        "PYTHONPATH": os.pathsep.join([str(HAZARDS), *filter(None, [os.environ.get("PYTHONPATH")])]),
     }
     async with (
         Receiver(secrets=[secret], keep_bodies=True) as prompt,

@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -58,13 +58,11 @@ async def test_a_stopped_process_goes_on_after_its_time() -> None:
 
 async def test_a_stopped_process_goes_on_when_the_drill_is_cancelled() -> None:
     system = FakeSystem()
-    running = asyncio.create_task(
-        done(system, Fault(victim="x-0", kind=FaultKind.STOP, pause_s=0.0, stop_s=60.0))
-    )
+    running = asyncio.create_task(done(system, replace(STOP, stop_s=60.0)))
     await until(lambda: bool(system.signals))
     running.cancel()
     await asyncio.wait([running])
-    assert system.signals[-1] == ("x-0", signal.SIGCONT)
+    assert system.signals[-1] == ("compute-0", signal.SIGCONT)
 
 
 async def test_the_next_fault_waits_for_the_recovery_from_the_last() -> None:
