@@ -12,7 +12,7 @@ from shared.testing.drill.evidence import Evidence, Outcome
 from shared.testing.drill.ledger import Call, Ledger
 from shared.testing.drill.workload import Job, Told
 
-__all__ = ["RULES", "Rule", "contradicted", "repeated_calls", "superseded", "unexcused_repeats"]
+__all__ = ["broken_rules", "repeated_calls", "superseded", "unexcused_repeats"]
 
 Rule = Callable[[Ledger, Evidence], list[str]]
 
@@ -39,8 +39,8 @@ def _poison(ledger: Ledger, evidence: Evidence) -> list[str]:
     return [each for each, first in _first(ledger, evidence) if first.code == "poison"]
 
 
-def contradicted(_: Ledger, evidence: Evidence) -> list[str]:
-    """Ids of requests with a later terminal record that says something else than the first."""
+def _contradicted(_: Ledger, evidence: Evidence) -> list[str]:
+    """A later terminal record says something else than the first."""
     return [
         each
         for each, found in (evidence.outcomes or {}).items()
@@ -127,11 +127,12 @@ def _listed_otherwise(ledger: Ledger, evidence: Evidence) -> list[str]:
     ]
 
 
+LOST: Final = "acknowledged and lost"
 RULES: Final[dict[str, Rule]] = {
-    "acknowledged and lost": _lost,
+    LOST: _lost,
     "with a wrong outcome": _wrong_outcome,
     "innocent and poison": _poison,
-    "with outcomes that differ": contradicted,
+    "with outcomes that differ": _contradicted,
     "submitted once and computed as several": _split,
     "aborted and yet there": _aborted,
     "never submitted and yet there": _invented,
@@ -146,6 +147,20 @@ RULES: Final[dict[str, Rule]] = {
     "not listed": _unlisted,
     "listed otherwise than they ended": _listed_otherwise,
 }
+
+
+MEANT_BY_LOST: Final = (_missing_call, _wrong_letter, _listed_otherwise)
+"""Rules that a lost request breaks as well; they are asked about the others."""
+
+
+def broken_rules(ledger: Ledger, evidence: Evidence) -> dict[str, list[str]]:
+    """Ids of the requests with which a promise was broken, by what is wrong with them."""
+    found = {what: rule(ledger, evidence) for what, rule in RULES.items()}
+    lost = set(found[LOST])
+    for what, rule in RULES.items():
+        if rule in MEANT_BY_LOST:
+            found[what] = [each for each in found[what] if each not in lost]
+    return {what: ids for what, ids in found.items() if ids}
 
 
 def repeated_calls(evidence: Evidence) -> dict[str, Sequence[Call]]:

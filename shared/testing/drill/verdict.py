@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from shared.testing.drill.evidence import Evidence
 from shared.testing.drill.ledger import Ledger
-from shared.testing.drill.rules import RULES, repeated_calls, superseded, unexcused_repeats
+from shared.testing.drill.rules import broken_rules, repeated_calls, superseded, unexcused_repeats
 
 __all__ = ["Verdict", "judge"]
 
@@ -83,7 +83,6 @@ def judge(ledger: Ledger, evidence: Evidence, *, share: int = 0) -> Verdict:
     of them. `share` is how many repeated callbacks one incident excuses.
     """
     _adopt(ledger, evidence)
-    found = {what: rule(ledger, evidence) for what, rule in RULES.items()}
     return Verdict(
         accepted=len(ledger.jobs),
         answered=sum(map(len, ledger.answers.values())),
@@ -94,7 +93,7 @@ def judge(ledger: Ledger, evidence: Evidence, *, share: int = 0) -> Verdict:
         superseded=superseded(evidence),
         repeated=sum(len(made) - 1 for made in repeated_calls(evidence).values()),
         unexcused=tuple(unexcused_repeats(evidence, share)),
-        broken={what: tuple(ids) for what, ids in found.items() if ids},
+        broken=broken_rules(ledger, evidence),
         troubles=tuple(f"refused: {each}" for each in ledger.refused[:SHOWN]),
     )
 

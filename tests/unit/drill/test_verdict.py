@@ -29,6 +29,13 @@ def test_a_lost_request_is_found(job: Job) -> None:
     assert verdict.offenders() == {"acknowledged and lost": [f"id-{job.reference}"]}
 
 
+def test_what_a_lost_request_lacks_is_not_told_once_more() -> None:
+    world = kept_world()
+    del world.outcomes["id-async-1"], world.calls["id-async-1"]
+    world.relist("id-async-1", changed("status"))
+    assert broken(world.verdict()) == ["acknowledged and lost"]
+
+
 @pytest.mark.parametrize("told", [WRONG, LATE, Told("succeeded"), Told("failed", code="crashed")])
 def test_a_wrong_outcome_is_found(told: Told) -> None:
     world = kept_world()
