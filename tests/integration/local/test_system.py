@@ -87,7 +87,7 @@ async def test_an_own_broker_that_is_told_to_end_is_started_again_at_its_address
 async def answering(system: System) -> None:
     """Every part does its work."""
     async with asyncio.timeout(60.0):
-        while await system.silent():
+        while await system.silent():  # noqa: ASYNC110 - processes are asked
             await asyncio.sleep(0.05)
 
 
