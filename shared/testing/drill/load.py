@@ -32,7 +32,7 @@ REPEATED: Final = 0.1
 
 REPEATED_WITHIN_S: Final = 20.0
 MOST_ABORTED: Final = 1_000
-TRIES: Final = 12
+TRIES: Final = 40
 RETRY_S: Final = 2.0
 
 

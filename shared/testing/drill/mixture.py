@@ -82,10 +82,14 @@ _TEMPERS: Final[tuple[tuple[dict[str, str], float], ...]] = (
     ({"delay_ms": "700"}, 4.0),
     ({"status": "404"}, 1.0),
 )
-"""Queries of callback URLs. No receiver fails for good but by 404, which makes a dead letter at once."""
+"""Queries of callback URLs. No receiver fails for good but by 404, which makes a dead letter at once.
+
+Each such URL is one job's own: one URL whose first calls all fail would be left alone for most of the time.
+"""
 
 
 def _with_callback(draw: Draw, job: Job) -> Job:
     queries, weights = zip(*_TEMPERS, strict=True)
     query = draw.choices(queries, weights)[0]
-    return replace(job, callback=tuple(query.items()), refused=query.get("status") == "404")
+    own = query | {"body": job.reference} if query else query
+    return replace(job, callback=tuple(own.items()), refused=query.get("status") == "404")

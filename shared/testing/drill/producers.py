@@ -40,18 +40,20 @@ async def submit_with_kcat(
     _attempt(jobs, ledger)
     topic = topic_name(settings, Topic.REQUESTS)
     process = await asyncio.create_subprocess_exec(
-        kcat, "-P", "-b", settings.kafka, "-t", topic, "-X", "acks=all", stdin=asyncio.subprocess.PIPE
+        *(kcat, "-P", "-b", settings.kafka, "-t", topic, "-X", "acks=all"),
+        stdin=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
     )
     lines = [orjson.dumps(_bare(source, job, address(job))) for job in jobs]
     try:
         async with asyncio.timeout(FLUSH_TIMEOUT_S):
-            await process.communicate(b"\n".join(lines) + b"\n")
+            _, said = await process.communicate(b"\n".join(lines) + b"\n")
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
     if process.returncode != 0:
-        raise RuntimeError(f"kcat ended with exit code {process.returncode}")
+        raise RuntimeError(f"kcat ended with exit code {process.returncode}: {said[-500:].decode()}")
     accept(source, jobs, ledger)
 
 
