@@ -6,7 +6,7 @@ ARGS ?=
 WORKERS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test check format bench doctor lock clean
+.PHONY: help setup up test check format bench drill doctor lock clean
 
 help: ## Show the verbs
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
@@ -35,6 +35,9 @@ format: $(STAMP) ## Put the code into shape
 
 bench: $(STAMP) ## Measure a sync call against the running system (ARGS="--calls 2000 …")
 	@exec $(BIN)/python -m bench.sync_latency $(ARGS)
+
+drill: $(STAMP) ## Hurt a system of its own for ten minutes and judge it (ARGS="--minutes 2 --seed 7 …")
+	@exec $(BIN)/python -m bench.drill --minutes 10 $(ARGS)
 
 doctor: $(STAMP) ## See what is as it should be on this machine
 	@exec $(BIN)/consuma doctor $(ARGS)

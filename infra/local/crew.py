@@ -56,6 +56,11 @@ class Crew:
         task.add_done_callback(self._ended)
         return keeper
 
+    @property
+    def keepers(self) -> dict[str, Keeper]:
+        """By the name of the part."""
+        return {keeper.name: keeper for keeper in self._keepers.values()}
+
     async def until_working(self, timeout_s: float) -> None:
         """Wait until every part works.
 

@@ -53,6 +53,7 @@ class Keeper:
         self._reporter = reporter
         self._changed = changed
         self._child: Child | None = None
+        self._launch: Launch | None = None
         self._works = asyncio.Event()
         self._has_worked = False
         self._failed_starts = 0
@@ -94,11 +95,15 @@ class Keeper:
             )
 
     def signal(self, number: signal.Signals) -> None:
-        """Signal the process, as somebody from outside might; after SIGKILL it does not count as working."""
+        """Signal the process, as somebody from outside might; one told to end does not count as working."""
         if self._child is not None:
             self._child.signal(number)
-            if number is signal.SIGKILL:
+            if number in (signal.SIGKILL, signal.SIGTERM):
                 self._works.clear()
+
+    async def answers(self) -> bool:
+        """Whether the running process does its work at this moment; `works` only says that it once did."""
+        return self.works and self._launch is not None and await self._launch.works()
 
     def stop(self) -> None:
         """Have `run` end: SIGTERM now, SIGKILL when the part's time is over."""
@@ -135,7 +140,7 @@ class Keeper:
 
     async def _run_once(self) -> int:
         """One process from its start to its burial; its exit code."""
-        launch = self.part.launch()
+        launch = self._launch = self.part.launch()
         self._has_worked = False
         child = self._child = Child.start(
             launch.command,

@@ -14,7 +14,7 @@ from typing import Final
 
 from infra.local.parts import MARK
 
-__all__ = ["end_leftovers"]
+__all__ = ["end_leftovers", "living"]
 
 GRACE_S: Final = 10.0
 KILL_S: Final = 5.0
@@ -33,6 +33,14 @@ def end_leftovers(data_dir: Path) -> int:
     finally:
         for descriptor in found:
             os.close(descriptor)
+    return len(found)
+
+
+def living(data_dir: Path) -> int:
+    """How many processes that belong to `data_dir` run."""
+    found = _marked(data_dir)
+    for descriptor in found:
+        os.close(descriptor)
     return len(found)
 
 

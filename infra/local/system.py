@@ -111,22 +111,41 @@ class System:
             for each in waits:
                 each.cancel()
 
+    async def silent(self) -> list[str]:
+        """Names of the parts that do not do their work at this moment, own stores included."""
+        names, answers = list(self._parts), [keeper.answers() for keeper in self._parts.values()]
+        found = await asyncio.gather(*answers)
+        return [name for name, works in zip(names, found, strict=True) if not works]
+
     def kill(self, name: str) -> int:
-        """SIGKILL the process of a service, as an accident would, and return its pid; it is restarted.
+        """SIGKILL the process of a part, as an accident would, and return its pid; it is restarted.
 
         Raises:
-            LookupError: the service is between two processes just now.
+            LookupError: the part is between two processes just now.
         """
-        pid = self.services[name].pid
+        return self.signal(name, signal.SIGKILL)
+
+    def signal(self, name: str, number: signal.Signals) -> int:
+        """Signal the process of a service or an own store (`kafka`, `mariadb`), and return its pid.
+
+        Raises:
+            LookupError: there is no such part, or it is between two processes just now.
+        """
+        keeper = self._parts[name]
+        pid = keeper.pid
         if pid is None:
             raise LookupError(f"{name} is not running just now")
-        self.services[name].signal(signal.SIGKILL)
+        keeper.signal(number)
         return pid
 
     def hasten(self) -> None:
         """Have the end that is under way, or comes, take a moment only."""
         for crew in self._crews:
             crew.hasten()
+
+    @property
+    def _parts(self) -> dict[str, Keeper]:
+        return {name: keeper for crew in self._crews for name, keeper in crew.keepers.items()}
 
     async def _start(self, stack: AsyncExitStack) -> None:
         stores, services = self._crews

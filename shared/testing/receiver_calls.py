@@ -10,21 +10,21 @@ __all__ = ["ReceiverCalls"]
 
 
 class ReceiverCalls:
-    """The accepted calls of one path of a receiver that keeps bodies."""
+    """The accepted calls of one path of receivers that keep bodies; `url` is of the first one."""
 
-    def __init__(self, receiver: Receiver, path: str = "/hook") -> None:
-        self._receiver = receiver
+    def __init__(self, *receivers: Receiver, path: str = "/hook") -> None:
+        self._receivers = receivers
         self._path = path
 
     @property
     def url(self) -> str:
-        """Where it takes callbacks."""
-        return self._receiver.url(self._path)
+        """Where the first one takes callbacks."""
+        return self._receivers[0].url(self._path)
 
     def calls(self) -> Mapping[str, Sequence[Call]]:
         """Every accepted call so far, by `webhook-id`."""
         found: dict[str, list[Call]] = defaultdict(list)
-        for call in self._receiver.calls:
+        for call in [call for receiver in self._receivers for call in receiver.calls]:
             if call.accepted and call.path == self._path:
                 found[call.webhook_id].append(_call(call))
         return found
@@ -33,4 +33,4 @@ class ReceiverCalls:
 def _call(call: ReceivedCall) -> Call:
     if call.body is None:
         raise ValueError("the receiver was not told to keep bodies")
-    return Call(call.body, verified=bool(call.signed))
+    return Call(call.body, verified=bool(call.signed), at=call.arrived_at_ms / 1000)

@@ -1,4 +1,4 @@
-"""The drill itself: submit everything by every way in, wait until it is quiet, judge."""
+"""A short drill: submit known work by every way in, wait until it is quiet, judge."""
 
 import asyncio
 import time
@@ -11,15 +11,16 @@ import aiohttp
 
 from shared.domain.types import Mode
 from shared.settings import KafkaSettings
-from shared.testing.drill.ledger import CallLog, Ledger, Verdict, judge
-from shared.testing.drill.producers import submit_with_confluent, submit_with_kcat
+from shared.testing.drill.evidence import Evidence
+from shared.testing.drill.ledger import CallLog, Ledger
+from shared.testing.drill.producers import ConfluentProducer, submit_with_kcat
 from shared.testing.drill.rest import RestClient
+from shared.testing.drill.verdict import Verdict, judge
 from shared.testing.drill.workload import Job, jobs
 
 __all__ = ["DrillPlan", "run_drill"]
 
 POLL_S: Final = 0.25
-STATUSES: Final = ("accepted", "running", "succeeded", "failed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,7 @@ async def run_drill(
 
     Raises:
         TimeoutError: submitting was not possible for long.
+        RefusedError, RuntimeError: a submission was refused.
     """
     ledger = Ledger()
     since = datetime.now(UTC).isoformat()
@@ -61,10 +63,8 @@ async def run_drill(
         say(f"{len(ledger.jobs)} accepted in {time.monotonic() - began:.1f} s, {rest.repeats} calls repeated")
         await _until_quiet(plan, ledger, receiver, rest, since)
         say(f"quiet after {time.monotonic() - began:.1f} s")
-        listed = {
-            (mode, status): await rest.listed(mode, status, since) for mode in Mode for status in STATUSES
-        }
-    return judge(ledger, receiver.calls(), listed)
+        listed = await rest.listed(since=since)
+    return judge(ledger, Evidence(calls=receiver.calls(), listed=listed))
 
 
 async def _submit(
@@ -74,18 +74,25 @@ async def _submit(
         list(jobs(f"{plan.name}-{way}", count, mode=Mode.ASYNC, seed=plan.seed))
         for way, count in (("kcat", plan.kcat), ("confluent", plan.confluent))
     )
-    mixed = _mixed(plan)
+
+    def address(_: Job) -> str:
+        return callback_url
+
     async with asyncio.TaskGroup() as tasks:
-        submit = rest.submit_all(mixed, ledger, callback_url=callback_url, concurrency=plan.concurrency)
+        submit = rest.submit_all(_mixed(plan), ledger, address=address, concurrency=plan.concurrency)
         tasks.create_task(submit)
         if kcat:
             source = f"{plan.name}-kcat"
-            tasks.create_task(submit_with_kcat(settings, source, kcat, ledger, callback_url=callback_url))
+            tasks.create_task(submit_with_kcat(settings, source, kcat, ledger, address=address))
         if confluent:
-            source = f"{plan.name}-confluent"
-            tasks.create_task(
-                submit_with_confluent(settings, source, confluent, ledger, callback_url=callback_url)
-            )
+            producer = ConfluentProducer(settings, f"{plan.name}-confluent", address)
+            tasks.create_task(_whole(producer, confluent, ledger))
+
+
+async def _whole(producer: ConfluentProducer, batch: list[Job], ledger: Ledger) -> None:
+    left = await producer.submit(batch, ledger)
+    if left:
+        raise RuntimeError(f"{len(left)} records were not acknowledged")
 
 
 def _mixed(plan: DrillPlan) -> Iterator[Job]:
@@ -105,16 +112,17 @@ async def _until_quiet(
         async with asyncio.timeout(plan.quiet_timeout_s):
             while ledger.missing_calls(receiver.calls()):  # noqa: ASYNC110 - another task receives
                 await asyncio.sleep(POLL_S)
-            while await _unfinished(rest, since, len(ledger.jobs)):  # noqa: ASYNC110 - the API is asked
+            while await _unfinished(rest, since, ledger):  # noqa: ASYNC110 - the API is asked
                 await asyncio.sleep(POLL_S)
     except TimeoutError:
         return
 
 
-async def _unfinished(rest: RestClient, since: str, accepted: int) -> bool:
-    """Whether a request is not listed yet, or not as ended."""
-    ended = 0
-    for mode in Mode:
-        for status in ("succeeded", "failed"):
-            ended += len(await rest.listed(mode, status, since))
-    return ended < accepted
+async def _unfinished(rest: RestClient, since: str, ledger: Ledger) -> bool:
+    """Whether a request is not listed yet, or not as ended, its callback included."""
+    listed = await rest.listed(since=since)
+    ended = sum(
+        each.status in ("succeeded", "failed") and each.callback_status in ("none", "delivered")
+        for each in listed
+    )
+    return ended < len(ledger.jobs)

@@ -1,24 +1,26 @@
-"""What a drill has been promised, and what came of it."""
+"""What a drill has been promised, as it was promised."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
-
-import orjson
+from typing import Protocol
 
 from shared.domain.types import Mode
-from shared.testing.drill.workload import Job
+from shared.testing.drill.workload import Job, Told
 
-__all__ = ["Call", "CallLog", "Ledger", "Verdict", "judge"]
+__all__ = ["Address", "Call", "CallLog", "Ledger"]
+
+Address = Callable[[Job], str]
+"""Where the callback of a job goes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A callback that arrived, and whether its signature was valid."""
+    """A callback that was accepted, whether its signature was valid, and when it came, s since the epoch."""
 
     body: bytes
     verified: bool
+    at: float = 0.0
 
 
 class CallLog(Protocol):
@@ -29,122 +31,52 @@ class CallLog(Protocol):
         """Where it takes callbacks."""
 
     def calls(self) -> Mapping[str, Sequence[Call]]:
-        """Every call so far, by `webhook-id`."""
+        """Every accepted call so far, by `webhook-id`."""
 
 
 @dataclass
 class Ledger:
-    """Jobs by the id under which they were accepted, and the answers of sync calls.
+    """Jobs by the id under which they were acknowledged, and the answers of sync calls.
 
-    `called_back` holds the ids whose outcome must come by a callback.
+    `called_back` holds the ids whose outcome must come by a callback or end as a dead letter. `unknown` are
+    jobs by reference whose submission was tried and not acknowledged: they may exist once, or not at all.
+    `aborted` are references of records in transactions that were never committed. `split` are ids under
+    which a reference was acknowledged that had another id before, `refused` what the API would not take.
     """
 
     jobs: dict[str, Job] = field(default_factory=dict)
     called_back: set[str] = field(default_factory=set)
-    answers: dict[str, Any] = field(default_factory=dict)
+    answers: dict[str, list[Told]] = field(default_factory=lambda: defaultdict(list))
+    unknown: dict[str, Job] = field(default_factory=dict)
+    aborted: set[str] = field(default_factory=set)
+    split: set[str] = field(default_factory=set)
+    refused: list[str] = field(default_factory=list)
+    ids_by_reference: dict[str, str] = field(default_factory=dict)
+
+    def attempt(self, job: Job) -> None:
+        """A job is about to be submitted."""
+        if job.reference not in self.ids_by_reference:
+            self.unknown[job.reference] = job
 
     def accept(self, request_id: str, job: Job, *, callback: bool) -> None:
         """A request was promised an outcome."""
+        self.unknown.pop(job.reference, None)
+        if self.ids_by_reference.setdefault(job.reference, request_id) != request_id:
+            self.split.add(request_id)
         self.jobs[request_id] = job
         if callback:
             self.called_back.add(request_id)
 
-    def answer(self, request_id: str, body: Any) -> None:  # noqa: ANN401 - parsed JSON
+    def answer(self, request_id: str, told: Told) -> None:
         """A sync call was answered."""
-        self.answers[request_id] = body
+        self.answers[request_id].append(told)
 
-    def ids(self, mode: Mode) -> set[str]:
-        """Ids of the requests of one mode."""
-        return {request_id for request_id, job in self.jobs.items() if job.mode is mode}
+    def adopt(self, reference: str, request_id: str) -> None:
+        """A submission that nobody acknowledged exists: from now on it is judged like all others."""
+        job = self.unknown.get(reference)
+        if job is not None:
+            self.accept(request_id, job, callback=job.mode is Mode.ASYNC)
 
     def missing_calls(self, calls: Mapping[str, Sequence[Call]]) -> set[str]:
-        """Ids whose callback has not come."""
-        return self.called_back - calls.keys()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """How a drill ended: everything but `accepted`, `answered` and `called` must be zero."""
-
-    accepted: int
-    answered: int
-    called: int
-    wrong_answers: int
-    wrong_calls: int
-    unverified_calls: int
-    repeated_calls: int
-    missing_calls: int
-    unasked_calls: int
-    miscounted: Mapping[str, int]
-
-    def kept(self, *, repeats: int = 0) -> bool:
-        """Whether every promise was kept, and no more than `repeats` callbacks came again."""
-        faults = (
-            self.wrong_answers,
-            self.wrong_calls,
-            self.unverified_calls,
-            self.missing_calls,
-            self.unasked_calls,
-            sum(self.miscounted.values()),
-        )
-        return not any(faults) and self.repeated_calls <= repeats
-
-    def lines(self, *, repeats: int = 0) -> list[str]:
-        """The verdict for people; up to `repeats` callbacks may have come again, since their caller died."""
-        return [
-            f"accepted {self.accepted}, answered in the call {self.answered}, called back {self.called}",
-            f"wrong results: {self.wrong_answers} answers, {self.wrong_calls} callbacks",
-            f"callbacks: {self.missing_calls} missing, {self.repeated_calls} repeated, "
-            f"{self.unverified_calls} with a bad signature, {self.unasked_calls} never asked for",
-            f"listed otherwise than they ended: {dict(self.miscounted)}",
-            self._conclusion(repeats),
-        ]
-
-    def _conclusion(self, repeats: int) -> str:
-        if self.kept():
-            return "every promise was kept, once"
-        if self.kept(repeats=repeats):
-            return f"every promise was kept; the deaths excuse up to {repeats} repeated callbacks"
-        return "NOT every promise was kept once"
-
-
-def judge(
-    ledger: Ledger, calls: Mapping[str, Sequence[Call]], listed: Mapping[tuple[Mode, str], set[str]]
-) -> Verdict:
-    """Compare promises with what happened.
-
-    Args:
-        ledger: the promises.
-        calls: what the receiver saw.
-        listed: ids as the API lists them, by mode and status.
-    """
-    every = [(request_id, call) for request_id, made in calls.items() for call in made]
-    return Verdict(
-        accepted=len(ledger.jobs),
-        answered=len(ledger.answers),
-        called=len(every),
-        wrong_answers=sum(not _right(ledger, each, body) for each, body in ledger.answers.items()),
-        wrong_calls=sum(not _right(ledger, each, orjson.loads(call.body)) for each, call in every),
-        unverified_calls=sum(not call.verified for _, call in every),
-        repeated_calls=sum(len(made) - 1 for made in calls.values()),
-        missing_calls=len(ledger.missing_calls(calls)),
-        unasked_calls=len(calls.keys() - ledger.called_back),
-        miscounted=_miscounted(ledger, listed),
-    )
-
-
-def _right(ledger: Ledger, request_id: str, body: Any) -> bool:  # noqa: ANN401 - parsed JSON
-    """Whether an answer or a callback tells the result of its request."""
-    job = ledger.jobs.get(request_id)
-    if job is None or body["id"] != request_id or body["status"] != "succeeded":
-        return False
-    return body["operation"] == job.operation and job.is_result(body["result"])
-
-
-def _miscounted(ledger: Ledger, listed: Mapping[tuple[Mode, str], set[str]]) -> Counter[str]:
-    """How many requests are listed where they should not be, or not where they should."""
-    found: Counter[str] = Counter()
-    for (mode, status), ids in listed.items():
-        expected = ledger.ids(mode) if status == "succeeded" else set()
-        found[f"{mode}/{status}"] = len(ids ^ expected)
-    return found
+        """Ids whose callback has neither come nor is to become a dead letter."""
+        return {each for each in self.called_back - calls.keys() if not self.jobs[each].refused}

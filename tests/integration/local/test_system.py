@@ -58,6 +58,39 @@ async def test_a_killed_service_comes_back_and_is_announced(
     assert not (tmp_path / "endpoints.json").exists()
 
 
+async def test_a_stopped_service_is_silent_until_it_goes_on(
+    settings: LocalSettings, log: KafkaSettings
+) -> None:
+    async with System(settings, log=log, services=FEW) as system:
+        assert await system.silent() == []
+        stopped = system.signal("projector-0", signal.SIGSTOP)
+        assert await system.silent() == ["projector-0"]
+        assert system.signal("projector-0", signal.SIGCONT) == stopped
+        await answering(system)
+        assert system.services["projector-0"].restarts == 0
+
+
+@pytest.mark.slow
+async def test_an_own_broker_that_is_told_to_end_is_started_again_at_its_address(
+    settings: LocalSettings, log: KafkaSettings
+) -> None:
+    own = settings.model_copy(update={"kafka": "", "kafka_port": 0})
+    async with System(own, log=log, services=FEW) as system:
+        address = system.kafka
+        ended = system.signal("kafka", signal.SIGTERM)
+        await system.wait_ready()
+        await answering(system)
+        assert system.signal("kafka", signal.SIGCONT) != ended
+        assert system.kafka == address
+
+
+async def answering(system: System) -> None:
+    """Every part does its work."""
+    async with asyncio.timeout(60.0):
+        while await system.silent():  # noqa: ASYNC110 - processes are asked
+            await asyncio.sleep(0.05)
+
+
 async def test_a_service_that_cannot_start_ends_the_start_and_everything_else(
     settings: LocalSettings, log: KafkaSettings, tmp_path: Path
 ) -> None:

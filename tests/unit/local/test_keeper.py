@@ -44,6 +44,29 @@ async def test_a_killed_process_is_replaced_at_once_and_loudly(tmp_path: Path) -
     assert [each.split(" and ")[0] for each in reporter.warned] == ["script-0 was killed by SIGKILL"]
 
 
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+async def test_a_process_that_was_told_to_end_does_not_work_until_its_successor_does(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    async with keeping(ScriptPart(SERVE, tmp_path)) as keeper:
+        assert not await keeper.answers()
+        await keeper.until_working()
+        assert await keeper.answers()
+        keeper.signal(number)
+        assert not await keeper.answers()
+        await keeper.until_working()
+        assert await keeper.answers()
+
+
+async def test_a_process_that_works_no_more_does_not_answer(tmp_path: Path) -> None:
+    part = ScriptPart(SERVE, tmp_path)
+    async with keeping(part) as keeper:
+        await keeper.until_working()
+        part.flag.unlink()
+        assert keeper.works
+        assert not await keeper.answers()
+
+
 async def test_each_start_has_its_own_address(tmp_path: Path) -> None:
     part = ScriptPart(SERVE, tmp_path)
     async with keeping(part) as keeper:

@@ -1,0 +1,1 @@
+"""Tests of the drill itself: its verdict, its faults, its schedule."""
