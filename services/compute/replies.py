@@ -57,7 +57,7 @@ class ReplyPolicy:
 
 
 class Replies:
-    """Sends answers, a bounded number at a time.
+    """Sends answers: so many at a time to callers of the API, and as many to topics of others.
 
     Args:
         settings: limits and the policy.
@@ -69,32 +69,16 @@ class Replies:
         self, settings: ComputeSettings, *, own: SupervisedProducer, foreign: SupervisedProducer
     ) -> None:
         self._policy = ReplyPolicy.of(settings)
-        self._own = own
-        self._foreign = foreign
-        self._most = settings.replies_in_flight
-        self._timeout_ms = settings.reply_timeout_ms
-        self._sending: set[asyncio.Task[None]] = set()
+        self._own = _Outlet(own, settings)
+        self._foreign = _Outlet(foreign, settings)
 
     def send(self, reply_to: ReplyTo | None, outcome: EncodedEvent) -> None:
         """Send `outcome` to who waits for it, if anybody does; returns at once."""
         if reply_to is None:
             return
         if not self._policy.allows(reply_to):
-            _note("forbidden", reply_to)
-        elif len(self._sending) >= self._most:
-            _note("dropped", reply_to)
-        else:
-            task = asyncio.create_task(self._send(reply_to, outcome))
-            self._sending.add(task)
-            task.add_done_callback(self._sent)
-
-    async def drain(self) -> None:
-        """Wait until what is being sent has ended; each reply has its own time limit."""
-        if self._sending:
-            await asyncio.wait(self._sending)
-
-    async def _send(self, reply_to: ReplyTo, outcome: EncodedEvent) -> None:
-        producer = self._own if reply_to.topic == self._policy.own else self._foreign
+            _note("forbidden", reply_to.topic)
+            return
         record = OutgoingRecord(
             topic=reply_to.topic,
             key=outcome.key,
@@ -102,12 +86,41 @@ class Replies:
             headers=(*outcome.headers, ("correlation-id", reply_to.correlation_id)),
             partition=reply_to.partition,
         )
+        (self._own if reply_to.topic == self._policy.own else self._foreign).send(record)
+
+    async def drain(self) -> None:
+        """Wait until what is being sent has ended; each reply has its own time limit."""
+        await asyncio.gather(self._own.drain(), self._foreign.drain())
+
+
+class _Outlet:
+    """Sends replies over one producer, a bounded number at a time; beyond it they are dropped."""
+
+    def __init__(self, producer: SupervisedProducer, settings: ComputeSettings) -> None:
+        self._producer = producer
+        self._most = settings.replies_in_flight
+        self._timeout_ms = settings.reply_timeout_ms
+        self._sending: set[asyncio.Task[None]] = set()
+
+    def send(self, record: OutgoingRecord) -> None:
+        if len(self._sending) >= self._most:
+            _note("dropped", record.topic)
+            return
+        task = asyncio.create_task(self._send(record))
+        self._sending.add(task)
+        task.add_done_callback(self._sent)
+
+    async def drain(self) -> None:
+        if self._sending:
+            await asyncio.wait(self._sending)
+
+    async def _send(self, record: OutgoingRecord) -> None:
         try:
-            await producer.send(record, timeout_ms=self._timeout_ms)
+            await self._producer.send(record, timeout_ms=self._timeout_ms)
         except SendRefused as error:
-            _note("refused", reply_to, str(error))
+            _note("refused", record.topic, str(error))
         except LogError as error:
-            _note("lost", reply_to, str(error))
+            _note("lost", record.topic, str(error))
         else:
             metrics.REPLIES.labels("sent").inc()
 
@@ -117,7 +130,7 @@ class Replies:
             log.error("reply.failed", exc_info=error)
 
 
-def _note(outcome: str, reply_to: ReplyTo, error: str = "") -> None:
+def _note(outcome: str, topic: str, error: str = "") -> None:
     """The result stands in the log of results; that it was not sent as well is counted."""
     metrics.REPLIES.labels(outcome).inc()
-    log.info("reply.not_sent", outcome=outcome, topic=reply_to.topic[:256], error=error)
+    log.info("reply.not_sent", outcome=outcome, topic=topic[:256], error=error)

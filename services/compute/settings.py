@@ -34,7 +34,9 @@ class ComputeSettings(ServiceSettings):
     )
     reply_timeout_ms: int = Field(default=1_000, ge=10, description="Longest wait for a reply's ack, in ms.")
     replies_in_flight: int = Field(
-        default=1_000, ge=1, description="Replies being sent at a time; beyond it a reply is dropped."
+        default=1_000,
+        ge=1,
+        description="Replies being sent at a time, to the API and to others each; beyond it dropped.",
     )
     cancellations: int = Field(
         default=10_000, ge=1, description="Latest cancellations that are remembered, and read at the start."

@@ -203,6 +203,9 @@ async def _stop_bounded(client: AIOKafkaConsumer) -> None:
 
 def to_record(raw: object) -> Record:
     """A record of the client library as one of ours; a header without a value becomes an empty one."""
+    headers = raw.headers  # type: ignore[attr-defined]  # the client library is untyped
+    if None in [value for _, value in headers]:
+        headers = tuple([(name, value or b"") for name, value in headers])
     return Record(
         raw.topic,  # type: ignore[attr-defined]  # the client library is untyped
         raw.partition,  # type: ignore[attr-defined]
@@ -210,5 +213,5 @@ def to_record(raw: object) -> Record:
         raw.timestamp,  # type: ignore[attr-defined]
         raw.key,  # type: ignore[attr-defined]
         raw.value,  # type: ignore[attr-defined]
-        tuple([(name, value or b"") for name, value in raw.headers]),  # type: ignore[attr-defined]
+        headers,
     )

@@ -1,13 +1,15 @@
 """Records as the rest of consuma sees them, free of any client library."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from shared.kafka.topics import Topic
 
-__all__ = ["Headers", "OutgoingRecord", "Partition", "Position", "Record"]
+__all__ = ["MOST_HEADERS", "Headers", "OutgoingRecord", "Partition", "Position", "Record"]
 
 Headers = tuple[tuple[str, bytes], ...]
+MOST_HEADERS: Final = 1_000
+"""A record with more headers is read with the first `MOST_HEADERS` + 1 of them."""
 
 
 class Partition(NamedTuple):
@@ -22,7 +24,10 @@ class Partition(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One fetched record, its bytes untouched. `timestamp_ms` is the broker's or the producer's."""
+    """One fetched record, its bytes untouched. `timestamp_ms` is the broker's or the producer's.
+
+    More than `MOST_HEADERS` headers mean that the record has too many, and that the others are left out.
+    """
 
     topic: str
     partition: int
