@@ -110,6 +110,7 @@ class ComputeService:
         metrics.WAITING.set_function(lambda: self._pool.waiting)
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(HealthServer(self._settings, self.readiness))
+            stack.push_async_callback(self._compute.close)
             stack.push_async_callback(self._pool.stop)
             await self._pool.start()
             for producer in self._producers:

@@ -23,7 +23,10 @@ from shared.domain.requests import Failure, FailureCode, RequestFailed
 from shared.domain.types import Mode, RequestId
 from shared.events.codec import EncodedEvent
 from shared.events.dead_letters import dead_letter_of
-from shared.events.submission import FieldProblem, Submission, SubmissionError, decode_submission
+from shared.events.decoder import SubmissionDecoder
+from shared.events.decoder_process import DecoderStartError
+from shared.events.request_data import FieldProblem, SubmissionError
+from shared.events.submission import Submission
 from shared.kafka.consumer import LeaveRecord
 from shared.kafka.records import Partition, Record
 from shared.kafka.topics import Topic, topic_name
@@ -35,9 +38,6 @@ log = structlog.get_logger()
 
 REFUSALS: Final = frozenset({FailureCode.UNKNOWN_OPERATION, FailureCode.INVALID_INPUT})
 """Failures that are faults of the record: it is set aside as well, since a person may want to mend it."""
-
-PORTION: Final = 8
-"""Async records begun in one round of the event loop: about half a millisecond of it."""
 
 DECODER_FAULT: Final = "decoder_fault"
 
@@ -62,7 +62,9 @@ class Compute:
         self._replies = replies
         self._recent = RecentOutcomes(settings.recent_requests, settings.recent_bytes)
         self._runs: dict[RequestId, Run] = {}
-        self._pace = Pace(PORTION)
+        self._pace = Pace()
+        keys = settings.keys()
+        self._decoders = {mode: SubmissionDecoder(keys, with_digest=False) for mode in Mode}
         self._leaving = False
         self._modes = {
             topic_name(settings, Topic.REQUESTS_SYNC): Mode.SYNC,
@@ -82,11 +84,11 @@ class Compute:
         Raises:
             LeaveRecord: the process stops, and the request has not begun to run.
             SlotServerError: the slots are gone; the process is about to end.
+            DecoderStartError: a long record cannot be decoded for lack of a process.
         """
-        if self._modes[record.topic] is Mode.ASYNC:
-            await self._pace.step()
+        await self._pace.step(len(record.value or b""))
         try:
-            submission = self._decode(record)
+            submission = await self._decode(record)
         except SubmissionError as error:
             await self._set_aside(record, error.reason, error.message, error.fields)
             return
@@ -96,7 +98,7 @@ class Compute:
         """End a record that has taken the process down in each of `attempts` runs alone."""
         message = f"the process that computed it died in each of {attempts} attempts that it was given alone"
         try:
-            submission = self._decode(record)
+            submission = await self._decode(record)
         except SubmissionError:
             await self._set_aside(record, FailureCode.POISON, message, attempts=attempts)
             return
@@ -110,16 +112,23 @@ class Compute:
         for run in self._runs.values():
             run.leave()
 
-    def _decode(self, record: Record) -> Submission:
+    async def close(self) -> None:
+        """End the decoder processes."""
+        for decoder in self._decoders.values():
+            await decoder.close()
+
+    async def _decode(self, record: Record) -> Submission:
         """The request in `record`.
 
         Raises:
             SubmissionError: there is none. An unforeseen fault of the decoder counts as one: it would not
                 heal, and its record must not hold the partition up.
+            DecoderStartError: it cannot be decoded for lack of a process, for now.
         """
+        mode = self._modes[record.topic]
         try:
-            return decode_submission(record, self._modes[record.topic])
-        except SubmissionError:
+            return await self._decoders[mode].decode(record, mode)
+        except (SubmissionError, DecoderStartError):
             raise
         except Exception as error:
             log.exception("request.decoder_fault", origin=record.position)

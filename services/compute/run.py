@@ -31,7 +31,7 @@ from shared.domain.requests import (
     RequestSucceeded,
 )
 from shared.domain.types import JsonText
-from shared.events.submission import FieldProblem
+from shared.events.request_data import FieldProblem
 from shared.kafka.consumer import LeaveRecord
 
 __all__ = ["Run", "RunContext"]
@@ -171,7 +171,7 @@ class Run:
         request = self._request
         return Task(
             operation=request.operation,
-            input=request.input.encode(),
+            input=bytes(request.input),
             timeout_ms=self._timeout_ms,
             key=request.request_id,
         )

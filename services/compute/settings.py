@@ -5,12 +5,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from shared.events.submit_settings import SubmitKeySettings
 from shared.settings import ServiceSettings
 
 __all__ = ["ComputeSettings"]
 
 
-class ComputeSettings(ServiceSettings):
+class ComputeSettings(ServiceSettings, SubmitKeySettings):
     """One process: one member of the consumer group with slots of its own."""
 
     slots: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = Field(
