@@ -11,10 +11,10 @@ from typing import Final, NoReturn
 import structlog
 
 from services.compute import metrics
+from services.compute.execution import Announcer, ExecutionContext
 from services.compute.handlers import Compute
 from services.compute.journal import Journal
 from services.compute.replies import Replies
-from services.compute.run import RunContext
 from services.compute.settings import ComputeSettings
 from services.compute.slot import SlotServerError
 from services.compute.slot_pool import SlotPool, SlotPoolSettings
@@ -76,12 +76,10 @@ class ComputeService:
         self._producers = (urgent, bulk, foreign)
         self._replies = Replies(settings, own=urgent, foreign=foreign)
         quarantine = Quarantine(settings.crash_journal_dir)
-        context = RunContext(
-            quarantine=quarantine,
-            pool=self._pool,
-            journal=Journal(urgent=urgent, bulk=bulk, crowded=lambda: self._pool.waiting > 0),
-            instance=settings.instance,
-            started_after_s=settings.started_after_ms / 1000,
+        journal = Journal(urgent=urgent, bulk=bulk, crowded=lambda: self._pool.waiting > 0)
+        self._announcer = Announcer(journal, instance=settings.instance, after_ms=settings.started_after_ms)
+        context = ExecutionContext(
+            pool=self._pool, journal=journal, announcer=self._announcer, quarantine=quarantine
         )
         self._compute = Compute(settings, load_registry(), context, self._replies)
         self._consumer = PartitionConsumer(
@@ -113,6 +111,7 @@ class ComputeService:
         metrics.WAITING.set_function(lambda: self._pool.waiting)
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(HealthServer(self._settings, self.readiness))
+            stack.push_async_callback(self._compute.close)
             stack.push_async_callback(self._pool.stop)
             await self._pool.start()
             for producer in self._producers:
@@ -127,11 +126,12 @@ class ComputeService:
         others = {
             asyncio.create_task(self._watch_slots(), name="slots"),
             asyncio.create_task(self._compute.cancellations.follow(), name="cancellations"),
+            asyncio.create_task(self._announcer.run(), name="announcer"),
         }
         stopping = asyncio.create_task(stop.wait(), name="stop")
         try:
             await asyncio.wait({consuming, *others, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            self._compute.leave_queued()
+            self._compute.release_queued()
             await self._consumer.stop()
         finally:
             for task in (consuming, *others, stopping):

@@ -12,18 +12,21 @@ import structlog
 
 from services.compute import metrics
 from services.compute.cancellations import Cancellations
-from services.compute.journal import Journal, now_ms
-from services.compute.pace import Pace
-from services.compute.recent_outcomes import RecentOutcomes
+from services.compute.execution import Execution, ExecutionContext
+from services.compute.journal import now_ms
+from services.compute.outcome_cache import OutcomeCache
 from services.compute.replies import Replies
-from services.compute.run import Run, RunContext
 from services.compute.settings import ComputeSettings
+from services.compute.start_throttle import StartThrottle
 from shared.domain.execution import fail
 from shared.domain.requests import Failure, FailureCode, RequestFailed
 from shared.domain.types import Mode, RequestId
 from shared.events.codec import EncodedEvent
 from shared.events.dead_letters import dead_letter_of
-from shared.events.submission import FieldProblem, Submission, SubmissionError, decode_submission
+from shared.events.decoder import SubmissionDecoder
+from shared.events.decoder_process import DecoderStartError
+from shared.events.request_data import FieldProblem, SubmissionError
+from shared.events.submission import Submission
 from shared.kafka.consumer import ReleaseRecord
 from shared.kafka.poison import ATTEMPTS
 from shared.kafka.records import Partition, Record
@@ -37,9 +40,6 @@ log = structlog.get_logger()
 REFUSALS: Final = frozenset({FailureCode.UNKNOWN_OPERATION, FailureCode.INVALID_INPUT})
 """Failures that are faults of the record: it is set aside as well, since a person may want to mend it."""
 
-PORTION: Final = 8
-"""Async records begun in one round of the event loop: about half a millisecond of it."""
-
 DECODER_FAULT: Final = "decoder_fault"
 
 
@@ -49,22 +49,24 @@ class Compute:
     Args:
         settings: topics and limits.
         registry: the operations.
-        context: what requests run with.
-        replies: answers to who waits.
+        context: the parts that executions share.
+        replies: answers to submitters that wait.
     """
 
     def __init__(
-        self, settings: ComputeSettings, registry: Registry, context: RunContext, replies: Replies
+        self, settings: ComputeSettings, registry: Registry, context: ExecutionContext, replies: Replies
     ) -> None:
         self.cancellations = Cancellations(settings, self._on_cancelled)
         self._registry = registry
         self._context = context
-        self._journal: Journal = context.journal
+        self._journal = context.journal
         self._replies = replies
-        self._recent = RecentOutcomes(settings.recent_requests, settings.recent_bytes)
-        self._runs: dict[RequestId, Run] = {}
-        self._pace = Pace(PORTION)
-        self._leaving = False
+        self._outcomes = OutcomeCache(settings.recent_requests, settings.recent_bytes)
+        self._executions: dict[RequestId, Execution] = {}
+        self._throttle = StartThrottle()
+        keys = settings.keys()
+        self._decoders = {mode: SubmissionDecoder(keys, with_digest=False) for mode in Mode}
+        self._releasing = False
         self._modes = {
             topic_name(settings, Topic.REQUESTS_SYNC): Mode.SYNC,
             topic_name(settings, Topic.REQUESTS): Mode.ASYNC,
@@ -83,15 +85,14 @@ class Compute:
         Raises:
             ReleaseRecord: the process stops, and the request has not begun to run.
             SlotServerError: the slots are gone; the process is about to end.
+            DecoderStartError: a long record cannot be decoded for lack of a process.
         """
-        if self._modes[record.topic] is Mode.ASYNC:
-            await self._pace.step()
-        async with self._context.quarantine.hold(record):
-            submission = self._decode(record)
+        await self._throttle.step(len(record.value or b""))
+        submission = await self._decode(record)
         if isinstance(submission, SubmissionError):
             await self._set_aside(record, submission.reason, submission.message, submission.fields)
-            return
-        await self._conclude(submission, partial(self._compute, record, submission))
+        else:
+            await self._conclude(submission, partial(self._compute, record, submission))
 
     async def on_poison(self, record: Record, attempts: int) -> None:
         """End a record of which `attempts` runs have ended with the process.
@@ -99,10 +100,7 @@ class Compute:
         One run beyond the limit means that decoding the record for its outcome was the last of them.
         """
         message = f"the process that computed it died in each of its {attempts} attempts"
-        submission = None
-        if attempts <= ATTEMPTS:
-            async with self._context.quarantine.hold(record):
-                submission = self._decode(record)
+        submission = await self._decode(record) if attempts <= ATTEMPTS else None
         if not isinstance(submission, Submission):
             await self._set_aside(record, FailureCode.POISON, message, attempts=attempts)
             return
@@ -110,28 +108,47 @@ class Compute:
         outcome = fail(submission.request, failure, attempts=attempts, now_ms=now_ms())
         await self._conclude(submission, partial(self._reject, record, submission, outcome))
 
-    def leave_queued(self) -> None:
-        """Start nothing more: what waits for a slot is left to the next owner, what runs goes on."""
-        self._leaving = True
-        for run in self._runs.values():
-            run.leave()
+    def release_queued(self) -> None:
+        """Start nothing more: requests that wait for a slot are left to the next owner, others go on."""
+        self._releasing = True
+        for execution in self._executions.values():
+            execution.release()
 
-    def _decode(self, record: Record) -> Submission | SubmissionError:
+    async def close(self) -> None:
+        """End the decoder processes."""
+        for decoder in self._decoders.values():
+            await decoder.close()
+
+    async def _decode(self, record: Record) -> Submission | SubmissionError:
         """The request in `record`, or why there is none.
 
         An unforeseen fault of the decoder counts as the record's: it would not heal, and its record must not
         hold the partition up.
+
+        Raises:
+            DecoderStartError: it cannot be decoded for lack of a process, for now.
         """
-        try:
-            return decode_submission(record, self._modes[record.topic])
-        except SubmissionError as error:
-            return error
-        except Exception as error:
-            log.exception("request.decoder_fault", origin=record.position)
-            return SubmissionError(DECODER_FAULT, f"cannot be decoded: {error!r}"[:1_000])
+        mode = self._modes[record.topic]
+        async with self._context.quarantine.hold(record):
+            try:
+                return await self._decoders[mode].decode(record, mode)
+            except SubmissionError as error:
+                return error
+            except DecoderStartError:
+                raise
+            except Exception as error:
+                log.exception("request.decoder_fault", origin=record.position)
+                return SubmissionError(DECODER_FAULT, f"cannot be decoded: {error!r}"[:1_000])
 
     async def _conclude(self, submission: Submission, produce: Callable[[], Awaitable[EncodedEvent]]) -> None:
-        outcome = await self._recent.of(submission.request.request_id, produce)
+        """Answer with the outcome that is known, or else with that of `produce`."""
+        request_id = submission.request.request_id
+        outcome = await self._outcomes.known_or_claimed(request_id)
+        if outcome is None:
+            try:
+                outcome = await produce()
+            finally:
+                self._outcomes.settle(request_id, outcome)
         self._replies.send(submission.reply_to, outcome)
 
     async def _compute(self, record: Record, submission: Submission) -> EncodedEvent:
@@ -140,29 +157,34 @@ class Compute:
             limits = self._registry.get(request.operation).limits
         except UnknownOperationError as error:
             failure = Failure(code=FailureCode.UNKNOWN_OPERATION, message=str(error))
-            outcome = fail(request, failure, attempts=0, now_ms=now_ms())
-            return await self._reject(record, submission, outcome, (("operation", str(error)),))
-        return await self._run(record, submission, limits.timeout_ms(request.timeout_ms))
+            refused = fail(request, failure, attempts=0, now_ms=now_ms())
+            return await self._reject(record, submission, refused, (("operation", str(error)),))
+        execution = self._execution(record, submission, limits.timeout_ms(request.timeout_ms))
+        try:
+            outcome = await execution.outcome()
+        finally:
+            del self._executions[request.request_id]
+        if isinstance(outcome, RequestFailed) and outcome.error.code in REFUSALS:
+            return await self._reject(record, submission, outcome, execution.invalid_fields)
+        return await self._journal.outcome(request, outcome, submission.traceparent)
 
-    async def _run(self, record: Record, submission: Submission, timeout_ms: int) -> EncodedEvent:
-        if self._leaving:
+    def _execution(self, record: Record, submission: Submission, timeout_ms: int) -> Execution:
+        """An execution that hears of a cancellation, and of the end of the process.
+
+        Raises:
+            ReleaseRecord: the process is ending.
+        """
+        if self._releasing:
             raise ReleaseRecord
-        request = submission.request
-        run = self._runs[request.request_id] = Run(
+        request_id = submission.request.request_id
+        execution = self._executions[request_id] = Execution(
             self._context,
             record,
-            request,
+            submission,
             timeout_ms=timeout_ms,
-            traceparent=submission.traceparent,
-            cancelled=request.request_id in self.cancellations,
+            cancelled=request_id in self.cancellations,
         )
-        try:
-            outcome = await run.outcome()
-        finally:
-            del self._runs[request.request_id]
-        if isinstance(outcome, RequestFailed) and outcome.error.code in REFUSALS:
-            return await self._reject(record, submission, outcome, run.invalid_fields)
-        return await self._journal.outcome(request, outcome, submission.traceparent)
+        return execution
 
     async def _reject(
         self,
@@ -171,7 +193,7 @@ class Compute:
         outcome: RequestFailed,
         fields: tuple[FieldProblem, ...] = (),
     ) -> EncodedEvent:
-        """Set the record aside and write the failure: whoever waits for the outcome hears of it, too."""
+        """Set the record aside and write the failure: a caller who waits for the outcome hears of it, too."""
         await self._set_aside(
             record,
             outcome.error.code,
@@ -204,6 +226,6 @@ class Compute:
         await self._journal.dead_letter(letter)
 
     def _on_cancelled(self, request_id: RequestId) -> None:
-        run = self._runs.get(request_id)
-        met = run.cancel() if run is not None else "nothing"
+        execution = self._executions.get(request_id)
+        met = execution.cancel() if execution is not None else "nothing"
         metrics.CANCELLATIONS.labels(met).inc()

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from shared.events.submit_settings import SubmitKeySettings
 from shared.settings import ServiceSettings
 
 __all__ = ["ComputeSettings"]
@@ -16,7 +17,7 @@ def _state_directory() -> Path:
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "consuma"
 
 
-class ComputeSettings(ServiceSettings):
+class ComputeSettings(ServiceSettings, SubmitKeySettings):
     """One process: one member of the consumer group with slots of its own."""
 
     slots: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = Field(

@@ -13,6 +13,7 @@ from services.compute.slot_outcome import Outcome, answered, died
 from services.compute.slot_output import OutputTap
 from services.compute.slot_protocol import Answer, Exited, FrameError, FrameReader, Order, pack_frame
 from shared.domain.requests import FailureCode
+from shared.kafka.poison import ProcessEndsError
 
 __all__ = ["Slot", "SlotServerError", "SlotStartError", "SlotWear", "Task"]
 
@@ -30,7 +31,7 @@ DEATH_TIMEOUT_S: Final = 5.0
 _answers: Final = msgspec.json.Decoder(Answer)
 
 
-class SlotServerError(RuntimeError):
+class SlotServerError(ProcessEndsError):
     """The process that forks slots is gone or cannot start, and every slot with it."""
 
 

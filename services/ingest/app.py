@@ -91,7 +91,7 @@ class IngestApp:
         visibility = Visibility(settings, queries, self._log.ends)
         submitter = Submitter(settings, self._log, queries.request)
         bodies = Bodies(settings)
-        intake = Intake(bodies, registry)
+        intake = self._intake = Intake(bodies, registry)
         return [
             SubmissionHandlers(settings, intake, submitter, self._replies, visibility).router(),
             QueryHandlers(settings, queries, visibility).router(),
@@ -106,6 +106,7 @@ class IngestApp:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._database.close)
             stack.push_async_callback(self._log.stop)
+            stack.push_async_callback(self._intake.close)
             tasks = [
                 asyncio.create_task(self._log.connect(), name="connect"),
                 asyncio.create_task(self._replies.listen(), name="replies"),

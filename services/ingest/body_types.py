@@ -4,7 +4,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from shared.events.submission import MAX_NAME, MAX_REFERENCE
+from shared.events.request_data import MAX_NAME, MAX_REFERENCE
 
 __all__ = ["REST_SOURCE", "AsyncBody", "DestinationBody", "SyncBody"]
 

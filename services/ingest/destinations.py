@@ -13,7 +13,7 @@ from services.ingest.answers import DestinationAnswer, DestinationsAnswer, json_
 from services.ingest.bodies import Bodies
 from services.ingest.body_types import DestinationBody
 from services.ingest.openapi import answers, json_body
-from services.ingest.problems import InvalidRequest, LogUnavailable, MalformedJson
+from services.ingest.problems import BodyTooLarge, InvalidRequest, LogUnavailable, MalformedJson
 from services.ingest.request_log import RequestLog
 from services.ingest.submitting import new_origin
 from shared.destinations.changes import disable, enable
@@ -22,8 +22,8 @@ from shared.domain.callback_urls import callback_url_problem
 from shared.domain.destinations import DestinationDisabled, DestinationEvent, identify
 from shared.events.codec import encode
 from shared.events.envelope import format_time
-from shared.events.strict_json import HostileJsonError, parse
-from shared.events.submission import field_problem
+from shared.events.request_data import field_problem
+from shared.events.strict_json import INLINE_BYTES, HostileJsonError, parse
 from shared.kafka.topics import Topic
 
 __all__ = ["DestinationHandlers"]
@@ -131,6 +131,8 @@ class DestinationHandlers:
 
     async def _read(self, request: Request) -> DestinationBody:
         async with self._bodies.body(request) as body:
+            if len(body) > INLINE_BYTES:
+                raise BodyTooLarge(f"a body of this call may have at most {INLINE_BYTES} bytes")
             try:
                 parse(body)
                 return msgspec.json.decode(body, type=DestinationBody)

@@ -1,61 +1,27 @@
-"""From an HTTP request to a checked submission: media type, size, JSON, fields, and the operation's input."""
+"""From an HTTP request to a checked submission: short bodies are checked at once, long ones elsewhere."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Final
 
-import msgspec
 from starlette.requests import Request
 
 from services.ingest.bodies import Bodies
-from services.ingest.body_types import REST_SOURCE, AsyncBody, SyncBody
-from services.ingest.problems import (
-    InvalidInput,
-    InvalidRequest,
-    MalformedJson,
-    Problem,
-    UnknownOperation,
-)
+from services.ingest.body_decoder import BodyDecoder
+from services.ingest.checking import BodyCheck, Wanted
 from shared.domain.types import Mode
-from shared.events.submission import (
-    FieldProblem,
-    RequestData,
-    SubmissionError,
-    parse_request_data,
-    request_digest,
-)
-from shared.operations.registry import InvalidInputError, Registry, UnknownOperationError
+from shared.events.strict_json import INLINE_BYTES
+from shared.operations.registry import Registry
 
-__all__ = ["Intake", "Wanted"]
-
-INLINE_BYTES: Final = 64 * 1024
-"""Bodies up to this size are checked on the event loop: handing them to a thread costs more."""
-
-
-_FIELDS: Final = {
-    Mode.SYNC: frozenset(SyncBody.__struct_fields__),
-    Mode.ASYNC: frozenset(AsyncBody.__struct_fields__),
-}
-_keys_decoder: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A submission that can be accepted; `data.digest` tells bodies apart."""
-
-    mode: Mode
-    data: RequestData
-    digest: str
+__all__ = ["Intake"]
 
 
 class Intake:
     """Reads and checks the bodies of submissions."""
 
-    def __init__(self, bodies: Bodies, registry: Registry) -> None:
+    def __init__(self, bodies: Bodies, registry: Registry, decoder: BodyDecoder | None = None) -> None:
         self._bodies = bodies
-        self._registry = registry
+        self._check = BodyCheck(registry)
+        self._decoder = decoder or BodyDecoder()
 
     @asynccontextmanager
     async def wanted(self, request: Request, mode: Mode) -> AsyncIterator[Wanted]:
@@ -65,51 +31,17 @@ class Intake:
             Problem: it is not one, or there is no room for it.
         """
         async with self._bodies.body(request) as body:
-            small = len(body) <= INLINE_BYTES
-            yield self.check(body, mode) if small else await asyncio.to_thread(self.check, body, mode)
+            short = len(body) <= INLINE_BYTES
+            yield self.check(body, mode) if short else await self._decoder.check(body, mode)
 
     def check(self, body: bytes, mode: Mode) -> Wanted:
-        """The submission in `body`.
+        """The submission in `body`, checked where this is called.
 
         Raises:
             MalformedJson, InvalidRequest, UnknownOperation, InvalidInput: it is not one.
         """
-        try:
-            data = parse_request_data(body)
-            _check_fields(body, mode)
-            self._check_operation(data)
-        except SubmissionError as error:
-            raise _submission_problem(error) from None
-        digest = request_digest(data)
-        data = msgspec.structs.replace(data, source=REST_SOURCE, digest=digest)
-        return Wanted(mode, data, digest)
+        return self._check.check(body, mode)
 
-    def _check_operation(self, data: RequestData) -> None:
-        try:
-            limits = self._registry.get(data.operation).limits
-            self._registry.parse(data.operation, bytes(data.input))
-        except UnknownOperationError as error:
-            raise UnknownOperation(str(error), [("operation", str(error))]) from None
-        except InvalidInputError as error:
-            raise InvalidInput(f"operation {data.operation}: {error}", error.fields) from None
-        if data.timeout is not None and data.timeout * 1000 > limits.max_timeout_ms:
-            longest_s = limits.max_timeout_ms / 1000
-            problem = f"operation {data.operation} allows at most {longest_s:g} seconds"
-            raise InvalidRequest(f"timeout: {problem}", [("timeout", problem)])
-
-
-def _check_fields(body: bytes, mode: Mode) -> None:
-    """Refuse what would be ignored: a misspelt `callback_url` must not become a request without one."""
-    allowed = _FIELDS[mode]
-    unknown = [name for name in _keys_decoder.decode(body) if name not in allowed]
-    if unknown:
-        known = ", ".join(sorted(allowed))
-        fields: list[FieldProblem] = [
-            (name[:128], f"is not a field of this call: {known}") for name in unknown[:20]
-        ]
-        raise InvalidRequest(f"unknown fields: {', '.join(name for name, _ in fields)}", fields)
-
-
-def _submission_problem(error: SubmissionError) -> Problem:
-    kind = MalformedJson if error.reason == "malformed_json" else InvalidRequest
-    return kind(error.message, error.fields)
+    async def close(self) -> None:
+        """End the decoder process."""
+        await self._decoder.close()

@@ -5,6 +5,7 @@ from typing import Final, Self
 
 from pydantic import Field, model_validator
 
+from shared.events.submit_settings import SubmitKeySettings
 from shared.settings import DatabaseSettings, Port, ServiceSettings
 
 __all__ = ["IngestSettings"]
@@ -12,7 +13,7 @@ __all__ = ["IngestSettings"]
 MIB: Final = 1024 * 1024
 
 
-class IngestSettings(ServiceSettings, DatabaseSettings):
+class IngestSettings(ServiceSettings, DatabaseSettings, SubmitKeySettings):
     """The HTTP API. Its bounds add up: away from Kafka or the database, a caller hears so within 2 s."""
 
     listen_host: str = Field(default="127.0.0.1", description="Address of the HTTP API.")
@@ -91,5 +92,11 @@ class IngestSettings(ServiceSettings, DatabaseSettings):
             raise ValueError(
                 f"callers on {self.listen_host} would not be authenticated: listen on 127.0.0.1, or put a "
                 "gateway that authenticates in front and set CONSUMA_TRUSTED_NETWORK=true"
+            )
+        if not self.on_loopback and not self.submit_keys.get_secret_value().strip():
+            raise ValueError(
+                "ingest would not sign what it accepts, so that anybody could take a request's id: "
+                "set CONSUMA_SUBMIT_KEYS to subkey_ and base64 of 32 random bytes, the same for ingest, "
+                "compute and projector (docs/operating.md tells in which order)"
             )
         return self

@@ -11,8 +11,8 @@ from uuid import uuid4
 import structlog
 
 from services.ingest import metrics
+from services.ingest.checking import Wanted
 from services.ingest.idempotency import RecentSubmissions, Remembered, check_same
-from services.ingest.intake import Wanted
 from services.ingest.problems import Problem
 from services.ingest.request_log import RequestLog
 from services.ingest.settings import IngestSettings
@@ -53,6 +53,7 @@ class Submitter:
         self._lookup_s = settings.idempotency_lookup_ms / 1000
         self._log = request_log
         self._lookup = lookup
+        self._keys = settings.keys()
         self._recent = RecentSubmissions(settings.recent_submissions)
 
     async def seen(self, keyed_id: RequestId | None, wanted: Wanted) -> Accepted | None:
@@ -78,7 +79,7 @@ class Submitter:
             Overloaded, LogUnavailable, SubmissionUnknown: see `RequestLog.append`.
         """
         request_id = keyed_id or RequestId(str(uuid4()))
-        event = encode_submission(request_id, wanted.data, origin, wanted.mode, reply_to)
+        event = encode_submission(request_id, wanted.data, origin, wanted.mode, reply_to, self._keys)
         labels = (wanted.mode, wanted.data.operation)
         try:
             position = await self._log.append(TOPICS[wanted.mode], event)

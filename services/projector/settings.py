@@ -2,12 +2,13 @@
 
 from pydantic import Field
 
+from shared.events.submit_settings import SubmitKeySettings
 from shared.settings import DatabaseSettings, ServiceSettings
 
 __all__ = ["ProjectorSettings"]
 
 
-class ProjectorSettings(ServiceSettings, DatabaseSettings):
+class ProjectorSettings(ServiceSettings, DatabaseSettings, SubmitKeySettings):
     """One process that projects, or stands by to take over."""
 
     batch_records: int = Field(default=1_000, ge=1, le=10_000, description="Most records in one transaction.")

@@ -5,6 +5,7 @@ anomaly: one of our own topics holds what this release cannot read. An anomaly i
 its reason and stops nothing.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Final
 
@@ -18,14 +19,23 @@ from shared.domain.requests import RequestDeadLettered, RequestSubmitted
 from shared.domain.types import Mode, RequestEvent
 from shared.events.codec import Event, MalformedEventError, UnknownEventError, decode
 from shared.events.envelope import read_envelope
-from shared.events.submission import SUBMITTED_TYPE, SubmissionError, decode_submission
+from shared.events.submission import SUBMITTED_TYPE, Submission, SubmissionError, decode_submission
+from shared.events.submit_keys import NO_KEYS, SubmitKeys
 from shared.events.wire import wire_of
 from shared.kafka.records import Record
 from shared.kafka.topics import Topic
 
-__all__ = ["Anomaly", "Interpretation", "Skipped", "Understood", "interpret"]
+__all__ = [
+    "REQUEST_MODES",
+    "Anomaly",
+    "Interpretation",
+    "Skipped",
+    "Understood",
+    "interpret",
+    "interpret_submission",
+]
 
-_MODES: Final = {Topic.REQUESTS: Mode.ASYNC, Topic.REQUESTS_SYNC: Mode.SYNC}
+REQUEST_MODES: Final = {Topic.REQUESTS: Mode.ASYNC, Topic.REQUESTS_SYNC: Mode.SYNC}
 _DEAD_LETTERS: Final = frozenset({Topic.REQUESTS_DLQ, Topic.CALLBACKS_DLQ})
 _INT64: Final = range(-(2**63), 2**63)
 _LONGEST: Final = {
@@ -72,11 +82,34 @@ class Skipped:
 Interpretation = Understood | Anomaly | Skipped
 
 
-def interpret(topic: Topic, record: Record) -> Interpretation:
-    """What `record` of `topic` means; never raises for what a record holds."""
-    mode = _MODES.get(topic)
+def interpret(topic: Topic, record: Record, keys: SubmitKeys = NO_KEYS) -> Interpretation:
+    """What `record` of `topic` means; never raises for what a record holds.
+
+    Args:
+        topic: what the record's topic is called here.
+        record: as fetched.
+        keys: by which ingest's records are known.
+    """
+    mode = REQUEST_MODES.get(topic)
+    if mode is None:
+        return _guarded(topic, record, lambda: _own_event(topic, record))
+    return interpret_submission(topic, record, lambda: decode_submission(record, mode, keys))
+
+
+def interpret_submission(topic: Topic, record: Record, decoded: Callable[[], Submission]) -> Interpretation:
+    """What `record` of a request topic means.
+
+    Args:
+        topic: what the record's topic is called here.
+        record: as fetched.
+        decoded: returns what the record decodes to, or raises what decoding it has raised.
+    """
+    return _guarded(topic, record, lambda: _submission(topic, record, decoded().request))
+
+
+def _guarded(topic: Topic, record: Record, understand: Callable[[], Understood]) -> Interpretation:
     try:
-        return _submission(topic, record, mode) if mode else _own_event(topic, record)
+        return understand()
     except SubmissionError:
         return Skipped(record)
     except (MalformedEventError, UnknownEventError, UnicodeDecodeError) as error:
@@ -85,8 +118,7 @@ def interpret(topic: Topic, record: Record) -> Interpretation:
         return _anomaly(topic, record, f"cannot be decoded: {error!r}")
 
 
-def _submission(topic: Topic, record: Record, mode: Mode) -> Understood:
-    request = decode_submission(record, mode).request
+def _submission(topic: Topic, record: Record, request: RequestSubmitted) -> Understood:
     _check(request)
     envelope = read_envelope(record.headers)
     return Understood(

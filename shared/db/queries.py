@@ -140,7 +140,7 @@ class RequestQueries:
         submitted = decode_as(RequestSubmitted, asked) if asked else None
         succeeded = request["outcome"] == RequestStatus.SUCCEEDED
         return _Payloads(
-            input=submitted.input if submitted else None,
+            input=JsonText(str(submitted.input, "utf-8")) if submitted else None,
             result=decode_as(RequestSucceeded, told).result if told and succeeded else None,
             error=decode_as(RequestFailed, told).error if told and not succeeded else None,
         )

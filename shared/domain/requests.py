@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
-from shared.domain.types import JsonText, RequestEvent
+from shared.domain.types import JsonBytes, JsonText, RequestEvent
 
 __all__ = [
     "EMPTY_REQUEST",
@@ -72,9 +72,12 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestSubmitted(RequestEvent):
-    """A request as its submitter sent it. `digest` is the SHA-256 of what was asked, as hex."""
+    """A request as its submitter sent it.
 
-    input: JsonText
+    `digest` is the SHA-256 of what was asked, as hex; empty where nobody compares requests.
+    """
+
+    input: JsonBytes
     digest: str
     callback_url: str | None = None
     client_reference: str | None = None

@@ -4,13 +4,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NewType, TypedDict
 
-__all__ = ["JsonText", "Mode", "RequestEvent", "RequestFacts", "RequestId", "facts_of"]
+__all__ = ["JsonBytes", "JsonText", "Mode", "RequestEvent", "RequestFacts", "RequestId", "facts_of"]
 
 RequestId = NewType("RequestId", str)
 """Canonical lower-case UUID text."""
 
 JsonText = NewType("JsonText", str)
 """A JSON document as text, carried from producer to receiver without being parsed and written anew."""
+
+JsonBytes = NewType("JsonBytes", memoryview)
+"""A JSON document as bytes: a view of the record that it came in, so that there is no second copy of it."""
 
 
 class Mode(StrEnum):

@@ -5,7 +5,7 @@ from base64 import b64encode
 from typing import Final
 
 from shared.domain.requests import RequestDeadLettered
-from shared.events.submission import FieldProblem
+from shared.events.request_data import FieldProblem
 from shared.kafka.records import Record
 
 __all__ = ["KEPT_WHOLE_BYTES", "TRUNCATED_BYTES", "dead_letter_of"]

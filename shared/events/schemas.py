@@ -14,7 +14,8 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from shared.events.codec import EVENT_TYPES
-from shared.events.submission import MAX_NAME, MAX_REFERENCE, MAX_TIMEOUT_S, SUBMITTED_TYPE, RequestData
+from shared.events.request_data import MAX_NAME, MAX_REFERENCE, MAX_TIMEOUT_S, RequestData
+from shared.events.submission import SUBMITTED_TYPE
 from shared.events.wire import wire_of
 
 __all__ = ["DIALECT", "components", "documents", "event_schemas", "schema_name"]

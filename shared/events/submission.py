@@ -5,38 +5,48 @@ the shape, the id is derived from what the producer says of itself, so that a re
 request; every reader of the log derives the same one.
 """
 
-import hashlib
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from itertools import chain
 from typing import Final
 
 import msgspec
-import orjson
 
-from shared.domain.callback_urls import callback_url_problem
 from shared.domain.identity import canonical_uuid, id_of_position, id_of_reference
 from shared.domain.requests import RequestSubmitted
-from shared.domain.types import JsonText, Mode, RequestId
+from shared.domain.types import JsonBytes, Mode, RequestId
 from shared.events.codec import EncodedEvent, Origin
 from shared.events.envelope import Envelope, Headers, first_header, format_time, read_envelope, write
-from shared.events.strict_json import HostileJsonError, parse
+from shared.events.request_data import (
+    MAX_NAME,
+    MAX_REFERENCE,
+    FieldProblem,
+    RequestData,
+    SubmissionError,
+    invalid_request,
+    parse_strictly,
+    read_request_data,
+    request_digest,
+)
+from shared.events.submit_keys import NO_KEYS, SIGNATURE_HEADER, Signed, SubmitKeys
 from shared.kafka.records import Record
 
 __all__ = [
     "INGEST_SOURCE",
+    "MAX_HEADERS",
+    "MAX_HEADER_BYTES",
     "STRUCTURED",
     "SUBMITTED_TYPE",
     "FieldProblem",
+    "Opened",
     "ReplyTo",
     "RequestData",
     "Submission",
     "SubmissionError",
     "decode_submission",
     "encode_submission",
-    "field_problem",
-    "parse_request_data",
-    "request_digest",
+    "open_record",
+    "read_submission",
 ]
 
 SUBMITTED_TYPE: Final = "consuma.request.submitted.v1"
@@ -44,36 +54,10 @@ INGEST_SOURCE: Final = "/consuma/ingest"
 DEFAULT_SOURCE: Final = "kafka"
 STRUCTURED: Final = "application/cloudevents+json"
 
-MAX_NAME: Final = 128
-MAX_REFERENCE: Final = 255
-MAX_TIMEOUT_S: Final = 86_400.0
+MAX_HEADERS: Final = 256
+"""More than twice of what HTTP servers and proxies pass on, so that tracing and routing have room."""
 
-FieldProblem = tuple[str, str]
-"""A field's path and what is wrong with it."""
-
-
-class SubmissionError(ValueError):
-    """What was sent is no request. `reason` is a stable code; `fields` says what is wrong where."""
-
-    def __init__(self, reason: str, message: str, fields: tuple[FieldProblem, ...] = ()) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.message = message
-        self.fields = fields
-
-
-class RequestData(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """The data of a submission: `timeout` in seconds, `expires_at` as RFC 3339 text."""
-
-    operation: str
-    input: msgspec.Raw = msgspec.Raw(b"{}")
-    callback_url: str | None = None
-    timeout: float | None = None
-    expires_at: datetime | None = None
-    client_reference: str | None = None
-    source: str | None = None
-    id: str | None = None
-    digest: str | None = None
+MAX_HEADER_BYTES: Final = 64 * 1024
 
 
 class _Structured(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,36 +91,98 @@ class Submission:
     traceparent: str | None = None
 
 
-def decode_submission(record: Record, mode: Mode) -> Submission:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """What the headers of a record say. `kept_id` is the id that ingest gave, where ingest wrote it."""
+
+    envelope: Envelope | None
+    structured: bool
+    reply_to: ReplyTo | None
+    kept_id: RequestId | None
+
+
+def decode_submission(
+    record: Record, mode: Mode, keys: SubmitKeys = NO_KEYS, *, with_digest: bool = True
+) -> Submission:
     """The request in a record of `requests` (async) or `requests.sync` (sync).
+
+    Args:
+        record: as fetched.
+        mode: what its topic stands for.
+        keys: by which ingest's records are known.
+        with_digest: whether a digest that the record does not hold is computed.
 
     Raises:
         SubmissionError: the record is no request.
     """
-    envelope, body = _open(record.headers, record.value or b"")
-    data = parse_request_data(body)
-    request_id, source, reference = _identify(envelope, data, record)
+    opened = open_record(record, mode, keys)
+    return read_submission(record, mode, opened, with_digest=with_digest)
+
+
+def open_record(record: Record, mode: Mode, keys: SubmitKeys) -> Opened:
+    """What the headers of `record` say; takes no longer than its value's bytes take to be hashed.
+
+    Raises:
+        SubmissionError: they are too many, or name another type of event.
+    """
+    headers = record.headers
+    _check_headers(headers)
+    reply_to = _reply_to(headers)
+    if (first_header(headers, "content-type") or "").lower().startswith(STRUCTURED):
+        return Opened(envelope=None, structured=True, reply_to=reply_to, kept_id=None)
+    envelope = read_envelope(headers)
+    if envelope is None:
+        return Opened(envelope=None, structured=False, reply_to=reply_to, kept_id=None)
+    _check_type(envelope.type)
+    kept_id = canonical_uuid(envelope.subject or "") if envelope.source == INGEST_SOURCE else None
+    if kept_id is not None:
+        about = _signed(kept_id, mode, reply_to)
+        signature = record.header(SIGNATURE_HEADER)
+        if not keys.believe(signature, about, record.value or b"", record.timestamp_ms):
+            kept_id = None
+    return Opened(envelope=envelope, structured=False, reply_to=reply_to, kept_id=kept_id)
+
+
+def read_submission(record: Record, mode: Mode, opened: Opened, *, with_digest: bool) -> Submission:
+    """The request in `record`, whose headers are `opened`.
+
+    Raises:
+        SubmissionError: the record is no request.
+    """
+    envelope, body = opened.envelope, record.value or b""
+    parse_strictly(body)
+    event = _read_structured(body) if opened.structured else None
+    if event is not None:
+        envelope = Envelope(id=event.id, type=event.type, source=event.source, traceparent=event.traceparent)
+    data = read_request_data(event.data if event else body)
+    request_id, source, reference = _identify(opened.kept_id, envelope, data, record)
+    digest = data.digest if opened.kept_id else None
     request = RequestSubmitted(
         request_id=request_id,
         mode=mode,
         source=source,
         operation=data.operation,
         accepted_at_ms=record.timestamp_ms,
-        input=JsonText(bytes(data.input).decode()),
-        digest=data.digest or request_digest(data),
+        input=JsonBytes(memoryview(data.input)),
+        digest=digest or (request_digest(data) if with_digest else ""),
         callback_url=data.callback_url if mode is Mode.ASYNC else None,
         client_reference=reference,
         timeout_ms=None if data.timeout is None else max(1, round(data.timeout * 1000)),
         expires_at_ms=None if data.expires_at is None else round(data.expires_at.timestamp() * 1000),
     )
     traceparent = envelope.traceparent if envelope else first_header(record.headers, "traceparent")
-    return Submission(request=request, reply_to=_reply_to(record.headers), traceparent=traceparent)
+    return Submission(request=request, reply_to=opened.reply_to, traceparent=traceparent)
 
 
 def encode_submission(
-    request_id: RequestId, data: RequestData, origin: Origin, mode: Mode, reply_to: ReplyTo | None = None
+    request_id: RequestId,
+    data: RequestData,
+    origin: Origin,
+    mode: Mode,
+    reply_to: ReplyTo | None = None,
+    keys: SubmitKeys = NO_KEYS,
 ) -> EncodedEvent:
-    """A submission as ingest writes it: its id is kept as it is."""
+    """A submission as ingest writes it: its id is kept as it is by whoever has one of `keys`."""
     envelope = Envelope(
         id=origin.event_id,
         type=SUBMITTED_TYPE,
@@ -146,69 +192,36 @@ def encode_submission(
         traceparent=origin.traceparent,
     )
     extensions = (("mode", mode), ("requestsource", data.source or ""), ("operation", data.operation))
+    value = _encoder.encode(data)
+    signature = keys.sign(_signed(request_id, mode, reply_to), value)
+    signed: Headers = () if signature is None else ((SIGNATURE_HEADER, signature),)
     return EncodedEvent(
         key=request_id.encode(),
-        value=_encoder.encode(data),
-        headers=write(envelope, extensions) + _reply_headers(reply_to),
+        value=value,
+        headers=write(envelope, extensions) + _reply_headers(reply_to) + signed,
     )
 
 
-def parse_request_data(body: bytes) -> RequestData:
-    """The data of a submission, checked but for what only the operation knows.
+def _check_headers(headers: Headers) -> None:
+    """Refuse what would take long to read, without a look at each of several hundred thousand headers."""
+    if len(headers) > MAX_HEADERS:
+        raise SubmissionError(
+            "too_many_headers", f"{len(headers)} headers; a record may have at most {MAX_HEADERS}"
+        )
+    size = sum(map(len, chain.from_iterable(headers)))
+    if size > MAX_HEADER_BYTES:
+        raise SubmissionError(
+            "too_many_headers", f"headers of {size} bytes; a record may have at most {MAX_HEADER_BYTES}"
+        )
 
-    Raises:
-        SubmissionError: it is not JSON that consuma accepts, or a field is wrong.
-    """
+
+def _read_structured(value: bytes) -> _Structured:
     try:
-        parse(body)
-        data = _data_decoder.decode(body)
-    except HostileJsonError as error:
-        raise SubmissionError("malformed_json", str(error)) from None
-    except msgspec.ValidationError as error:
-        raise _invalid([field_problem(error)]) from None
-    problems = _problems(data)
-    if problems:
-        raise _invalid(problems)
-    return data
-
-
-def request_digest(data: RequestData) -> str:
-    """SHA-256, as hex, of what is asked: equal for two bodies that differ in spelling only."""
-    asked = (
-        data.operation,
-        orjson.loads(bytes(data.input)),
-        data.callback_url,
-        data.timeout,
-        data.expires_at,
-        data.client_reference,
-    )
-    return hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).hexdigest()
-
-
-def _open(headers: Headers, value: bytes) -> tuple[Envelope | None, bytes]:
-    """The envelope, if there is one, and the data inside it."""
-    content_type = first_header(headers, "content-type") or ""
-    if content_type.lower().startswith(STRUCTURED):
-        return _open_structured(value)
-    envelope = read_envelope(headers)
-    if envelope is not None:
-        _check_type(envelope.type)
-    return envelope, value
-
-
-def _open_structured(value: bytes) -> tuple[Envelope, bytes]:
-    try:
-        parse(value)
         event = _structured_decoder.decode(value)
-    except HostileJsonError as error:
-        raise SubmissionError("malformed_json", str(error)) from None
     except msgspec.ValidationError as error:
         raise SubmissionError("invalid_envelope", f"not a CloudEvent: {error}") from None
     _check_type(event.type)
-    envelope = Envelope(
-        id=event.id, type=event.type, source=event.source, time=event.time, traceparent=event.traceparent
-    )
-    return envelope, bytes(event.data)
+    return event
 
 
 def _check_type(event_type: str) -> None:
@@ -218,14 +231,20 @@ def _check_type(event_type: str) -> None:
         )
 
 
+def _signed(request_id: RequestId, mode: Mode, reply_to: ReplyTo | None) -> Signed:
+    """What of a record is signed besides its value."""
+    if reply_to is None:
+        return request_id, mode
+    partition = "" if reply_to.partition is None else str(reply_to.partition)
+    return request_id, mode, reply_to.topic, partition, reply_to.correlation_id.hex()
+
+
 def _identify(
-    envelope: Envelope | None, data: RequestData, record: Record
+    kept_id: RequestId | None, envelope: Envelope | None, data: RequestData, record: Record
 ) -> tuple[RequestId, str, str | None]:
     """Id, source and the submitter's own reference of a request."""
-    if envelope is not None and envelope.source == INGEST_SOURCE:
-        kept = canonical_uuid(envelope.subject or "")
-        if kept is not None:
-            return kept, data.source or INGEST_SOURCE, data.client_reference
+    if kept_id is not None:
+        return kept_id, data.source or INGEST_SOURCE, data.client_reference
     source = (envelope.source if envelope else None) or data.source or DEFAULT_SOURCE
     reference = (envelope.id if envelope else None) or data.id
     _check_names(source, reference)
@@ -237,39 +256,9 @@ def _identify(
 
 def _check_names(source: str, reference: str | None) -> None:
     if len(source) > MAX_NAME:
-        raise _invalid([("source", f"longer than {MAX_NAME} characters")])
+        raise invalid_request([("source", f"longer than {MAX_NAME} characters")])
     if reference and len(reference) > MAX_REFERENCE:
-        raise _invalid([("id", f"longer than {MAX_REFERENCE} characters")])
-
-
-def _problems(data: RequestData) -> list[FieldProblem]:
-    problems: list[FieldProblem] = []
-    if not 1 <= len(data.operation) <= MAX_NAME:
-        problems.append(("operation", f"must have 1 to {MAX_NAME} characters"))
-    if data.callback_url is not None and (problem := callback_url_problem(data.callback_url)):
-        problems.append(("callback_url", problem))
-    if data.timeout is not None and not 0 < data.timeout <= MAX_TIMEOUT_S:
-        problems.append(("timeout", f"must be above 0 and at most {MAX_TIMEOUT_S:.0f} seconds"))
-    if data.expires_at is not None and data.expires_at.tzinfo is None:
-        problems.append(("expires_at", "needs a UTC offset, such as a trailing Z"))
-    if data.client_reference is not None and len(data.client_reference) > MAX_REFERENCE:
-        problems.append(("client_reference", f"longer than {MAX_REFERENCE} characters"))
-    return problems
-
-
-def _invalid(problems: list[FieldProblem]) -> SubmissionError:
-    words = "; ".join(f"{path}: {problem}" for path, problem in problems)
-    return SubmissionError("invalid_request", words, tuple(problems))
-
-
-def field_problem(error: msgspec.ValidationError) -> FieldProblem:
-    """`Expected `str`, got `int` - at `$.operation`` as a field and its problem."""
-    words, _, path = str(error).partition(" - at ")
-    if not path and "required field" in words:
-        return words.split("`")[1], "is required"
-    if not path and "unknown field" in words:
-        return words.split("`")[1], "is not known here"
-    return path.strip("`").removeprefix("$.") or "body", words
+        raise invalid_request([("id", f"longer than {MAX_REFERENCE} characters")])
 
 
 def _reply_to(headers: Headers) -> ReplyTo | None:
@@ -299,5 +288,4 @@ def _reply_headers(reply_to: ReplyTo | None) -> Headers:
 
 _PARTITION: Final = re.compile(r"[0-9]{1,9}")
 _encoder: Final = msgspec.json.Encoder()
-_data_decoder: Final = msgspec.json.Decoder(RequestData)
 _structured_decoder: Final = msgspec.json.Decoder(_Structured)

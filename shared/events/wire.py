@@ -1,4 +1,4 @@
-"""Wire structures derived from dataclasses: one definition of every event, and JSON text passed as bytes."""
+"""Wire structures derived from dataclasses: one definition of every event, JSON inside passed as bytes."""
 
 from collections.abc import Callable
 from dataclasses import MISSING, Field, fields, is_dataclass
@@ -6,7 +6,7 @@ from typing import Any, Final, cast, get_type_hints
 
 import msgspec
 
-from shared.domain.types import JsonText
+from shared.domain.types import JsonBytes, JsonText
 
 __all__ = ["Wire", "wire_of"]
 
@@ -69,6 +69,8 @@ def _map(hint: Any) -> tuple[Any, Convert | None, Convert | None]:  # noqa: ANN4
     """Wire type of a field, with its conversions from the wire and to it."""
     if hint is JsonText:
         return msgspec.Raw, _raw_to_text, _text_to_raw
+    if hint is JsonBytes:
+        return msgspec.Raw, _raw_to_view, _view_to_raw
     if is_dataclass(hint) and JsonText in get_type_hints(hint).values():
         nested = wire_of(cast("type[object]", hint))
         return nested.struct, nested.from_wire, nested.to_wire
@@ -81,3 +83,11 @@ def _raw_to_text(raw: object) -> JsonText:
 
 def _text_to_raw(text: object) -> msgspec.Raw:
     return msgspec.Raw(cast("str", text).encode())
+
+
+def _raw_to_view(raw: object) -> JsonBytes:
+    return JsonBytes(memoryview(cast("msgspec.Raw", raw)))
+
+
+def _view_to_raw(view: object) -> msgspec.Raw:
+    return msgspec.Raw(cast("memoryview", view))

@@ -25,7 +25,7 @@ from shared.kafka import metrics
 from shared.kafka.crash_journal import CrashJournal
 from shared.kafka.records import Partition, Record
 
-__all__ = ["ATTEMPTS", "Hold", "OnPoison", "PoisonTracker", "Quarantine"]
+__all__ = ["ATTEMPTS", "Hold", "OnPoison", "PoisonTracker", "ProcessEndsError", "Quarantine"]
 
 log = structlog.get_logger()
 
@@ -36,6 +36,10 @@ four kills from outside still comes to its end."""
 Handle = Callable[[Record], Awaitable[None]]
 OnPoison = Callable[[Record, int], Awaitable[None]]
 Commit = Callable[[], Awaitable[None]]
+
+
+class ProcessEndsError(RuntimeError):
+    """This process is about to end, and the record that is held may be the reason."""
 
 
 class PoisonTracker:
@@ -116,8 +120,7 @@ class PoisonTracker:
 class Hold:
     """Entered while a slot or the decoder holds a record: a death in between is blamed on it.
 
-    An exception other than a cancellation leaves the journal's entry behind: it means that the process is
-    about to end, and this record may be the reason.
+    A `ProcessEndsError` leaves the journal's entry behind.
     """
 
     __slots__ = ("_entry", "_quarantine", "_record", "_run")
@@ -144,7 +147,7 @@ class Hold:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if exc is not None and not isinstance(exc, asyncio.CancelledError):
+        if isinstance(exc, ProcessEndsError):
             return
         if self._entry is not None and self._quarantine.journal is not None:
             self._quarantine.journal.clear(self._entry)

@@ -11,6 +11,7 @@ from services.compute.settings import ComputeSettings
 from shared.domain.requests import FailureCode, RequestDeadLettered, RequestSucceeded
 from shared.domain.types import Mode
 from shared.events.submission import Submission, decode_submission
+from shared.events.submit_keys import SubmitKeys
 from shared.kafka.records import Record
 from tests.integration.compute.support import Bench, computing, hazard, nap, wanted
 
@@ -107,12 +108,12 @@ async def test_names_of_fields_may_be_of_any_length(settings: ComputeSettings) -
 async def test_a_fault_of_the_decoder_sets_its_record_aside(
     settings: ComputeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def faulty(record: Record, mode: Mode) -> Submission:
+    def faulty(record: Record, mode: Mode, keys: SubmitKeys, *, with_digest: bool) -> Submission:
         if b"fault" in (record.value or b""):
             raise RuntimeError("unforeseen")
-        return decode_submission(record, mode)
+        return decode_submission(record, mode, keys, with_digest=with_digest)
 
-    monkeypatch.setattr("services.compute.handlers.decode_submission", faulty)
+    monkeypatch.setattr("shared.events.decoder.decode_submission", faulty)
     async with computing(settings) as made:
         request = nap(1)
         await made.send_bytes(b"fault", partition=0)

@@ -110,7 +110,7 @@ class ComputeTwin:
             error = Failure(code=FailureCode.CRASHED, message="killed by SIGSEGV", signal="SIGSEGV")
             return RequestFailed(**facts_of(request), attempts=2, finished_at_ms=now_ms, error=error)
         operation = load_registry().get(request.operation)
-        result = operation.run(load_registry().parse(request.operation, request.input.encode()))
+        result = operation.run(load_registry().parse(request.operation, bytes(request.input)))
         return RequestSucceeded(
             **facts_of(request),
             attempts=1,

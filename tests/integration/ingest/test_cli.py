@@ -68,7 +68,7 @@ async def test_inputs_come_from_arguments_files_and_standard_input(
     for source, stdin in ((f"@{tmp_path / 'input.json'}", ""), ("-", INPUT)):
         ran = await consuma("submit", "async", "hash_chain", source, url=api.base_url, stdin=stdin)
         assert ran.code == 0, ran.err
-    assert [each.request.input for each in compute.submissions] == [INPUT, INPUT]
+    assert [bytes(each.request.input).decode() for each in compute.submissions] == [INPUT, INPUT]
     ids = [each.request.request_id for each in compute.submissions]
     ran = await consuma("get", ids[1], "--wait", "30", url=api.base_url)
     assert json.loads(ran.out)["status"] == "succeeded"

@@ -10,6 +10,7 @@ from shared.domain.destinations import DestinationEnabled
 from shared.domain.requests import RequestDeadLettered, RequestStarted, RequestSubmitted
 from shared.domain.types import Mode, RequestFacts, RequestId
 from shared.events.codec import decode_as
+from shared.events.submit_keys import SubmitKeys
 from shared.kafka.records import Record
 from shared.kafka.topics import Topic
 from tests.support.log_builder import LogBuilder
@@ -129,7 +130,7 @@ def test_a_sync_submission_has_its_mode_from_its_topic() -> None:
 
 
 def test_an_unforeseen_fault_of_the_decoder_stops_no_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    def faulty(record: Record, mode: Mode) -> None:
+    def faulty(record: Record, mode: Mode, keys: SubmitKeys) -> None:
         raise RuntimeError("unforeseen")
 
     monkeypatch.setattr("shared.db.interpret.decode_submission", faulty)

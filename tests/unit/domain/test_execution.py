@@ -21,7 +21,7 @@ from shared.domain.requests import (
     RequestSubmitted,
     RequestSucceeded,
 )
-from shared.domain.types import JsonText, Mode, RequestEvent, RequestId
+from shared.domain.types import JsonBytes, JsonText, Mode, RequestEvent, RequestId
 
 NOW = 5_000
 
@@ -33,7 +33,7 @@ def request(expires_at_ms: int | None = None) -> RequestSubmitted:
         source="shop",
         operation="nap",
         accepted_at_ms=1_000,
-        input=JsonText("{}"),
+        input=JsonBytes(memoryview(b"{}")),
         digest="d",
         callback_url="http://example.com/",
         client_reference="order-1",

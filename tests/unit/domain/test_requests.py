@@ -17,7 +17,7 @@ from shared.domain.requests import (
     RequestSucceeded,
     evolve,
 )
-from shared.domain.types import JsonText, Mode, RequestId
+from shared.domain.types import JsonBytes, JsonText, Mode, RequestId
 
 REQUEST = RequestSubmitted(
     request_id=RequestId("00000000-0000-0000-0000-000000000001"),
@@ -25,7 +25,7 @@ REQUEST = RequestSubmitted(
     source="rest",
     operation="primes",
     accepted_at_ms=1,
-    input=JsonText("{}"),
+    input=JsonBytes(memoryview(b"{}")),
     digest="",
 )
 STARTED = start(REQUEST, attempt=1, started_at_ms=2, worker="compute-0")

@@ -81,6 +81,6 @@ def test_a_submission_is_written_and_read_as_its_golden_file_says() -> None:
     assert submission.traceparent == ORIGIN.traceparent
     request = submission.request
     assert (request.request_id, request.source, request.accepted_at_ms) == (request_id, "rest", 1_000)
-    assert (request.input, request.timeout_ms) == ('{"stop": 1.000}', 2_500)
+    assert (bytes(request.input), request.timeout_ms) == (b'{"stop": 1.000}', 2_500)
     assert (request.expires_at_ms, request.digest) == (1_893_456_000_000, "0" * 64)
     assert request.callback_url is None  # a sync submitter is answered, not called back

@@ -1,10 +1,12 @@
 """Who is let in, how many at a time, and what is told of each call."""
 
 import asyncio
+from base64 import b64encode
 from typing import Any
 
 import pytest
 import structlog
+from pydantic import SecretStr
 from starlette.types import Message, Receive, Scope, Send
 
 from services.ingest.guard import Guard
@@ -107,4 +109,7 @@ async def test_refusals_are_worth_a_line() -> None:
 def test_others_are_let_in_only_with_a_gateway_in_front(host: str) -> None:
     with pytest.raises(ValueError, match="CONSUMA_TRUSTED_NETWORK"):
         IngestSettings(listen_host=host)
-    assert not IngestSettings(listen_host=host, trusted_network=True).on_loopback
+    with pytest.raises(ValueError, match="CONSUMA_SUBMIT_KEYS"):
+        IngestSettings(listen_host=host, trusted_network=True)
+    keys = SecretStr("subkey_" + b64encode(b"k" * 32).decode())
+    assert not IngestSettings(listen_host=host, trusted_network=True, submit_keys=keys).on_loopback

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from shared.kafka.commit_metadata import CommitMetadata, decode_metadata, encode_metadata
 from shared.kafka.crash_journal import CrashJournal
 from shared.kafka.offset_tracker import OffsetTracker
-from shared.kafka.poison import ATTEMPTS, PoisonTracker, Quarantine
+from shared.kafka.poison import ATTEMPTS, PoisonTracker, ProcessEndsError, Quarantine
 from shared.kafka.records import Partition, Record
 from tests.unit.kafka.support import journal, record
 
@@ -139,12 +139,16 @@ async def test_a_cancelled_commit_counts_no_run(tmp_path: Path) -> None:
 async def test_an_error_that_ends_the_process_leaves_the_record_to_blame(tmp_path: Path) -> None:
     """The slots' server was killed: the operation may have done it, and this process ends next."""
     quarantine = opened(tmp_path)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ProcessEndsError):
         async with quarantine.hold(record(5)):
-            raise RuntimeError("the slots are gone")
+            raise ProcessEndsError("the slots are gone")
+    with pytest.raises(OSError, match="away"):
+        async with quarantine.hold(record(6)):
+            raise OSError("the broker is away")
     quarantine.close()
     heir = opened(tmp_path)
-    assert heir.tracker(PARTITION, {}).attempts(record(5)) == 1
+    tracker = heir.tracker(PARTITION, {})
+    assert (tracker.attempts(record(5)), tracker.attempts(record(6))) == (1, 0)
     heir.close()
 
 

@@ -1,0 +1,137 @@
+"""Checking long bodies in a process of its own: JSON can be costly, and an operation's input model can hang.
+
+`python -m services.ingest.body_decoder` is that process.
+"""
+
+from typing import Final
+
+import msgspec
+import structlog
+
+from services.ingest.checking import BodyCheck, Wanted
+from services.ingest.problems import (
+    InternalError,
+    InvalidInput,
+    InvalidRequest,
+    MalformedJson,
+    Overloaded,
+    Problem,
+    UnknownOperation,
+)
+from shared.domain.types import Mode
+from shared.events.decoder_process import (
+    DecoderBusyError,
+    DecoderLostError,
+    DecoderProcess,
+    DecoderStartError,
+    Excerpt,
+    serve,
+)
+from shared.events.request_data import FieldProblem, RequestData
+from shared.operations.registry import load_registry
+
+__all__ = ["BodyDecoder"]
+
+log = structlog.get_logger()
+
+MODULE: Final = "services.ingest.body_decoder"
+ANSWER_WITHIN_S: Final = 5.0
+"""Twenty times what the costliest JSON takes: beyond it, an operation's input model hangs."""
+
+MOST_WAITING: Final = 64
+"""A megabyte takes a tenth of a second at worst, so that the last body in the queue waits for seconds."""
+
+_KINDS: Final[dict[str, type[Problem]]] = {
+    kind.code: kind for kind in (MalformedJson, InvalidRequest, UnknownOperation, InvalidInput)
+}
+_NOTHING: Final = msgspec.Raw(b"null")
+
+
+class _Accepted(msgspec.Struct, frozen=True, kw_only=True, tag="accepted"):
+    """A submission but for its input, which is found in the body."""
+
+    data: RequestData
+    digest: str
+    input: Excerpt
+
+
+class _Refused(msgspec.Struct, frozen=True, kw_only=True, tag="refused"):
+    """What the caller is to be told."""
+
+    code: str
+    detail: str
+    fields: tuple[FieldProblem, ...]
+
+
+class _Fault(msgspec.Struct, frozen=True, kw_only=True, tag="fault"):
+    """An exception that is no problem of the caller's: an operation's input model has raised it."""
+
+    error: str
+
+
+_Answer = _Accepted | _Refused | _Fault
+
+
+class BodyDecoder:
+    """Checks as `BodyCheck` does, beside the event loop."""
+
+    def __init__(self, module: str = MODULE, answer_within_s: float = ANSWER_WITHIN_S) -> None:
+        self._process = DecoderProcess(module, answer_within_s=answer_within_s, most_waiting=MOST_WAITING)
+
+    async def check(self, body: bytes, mode: Mode) -> Wanted:
+        """The submission in `body`.
+
+        Raises:
+            MalformedJson, InvalidRequest, UnknownOperation, InvalidInput: it is not one.
+            Overloaded: it could not be checked.
+            InternalError: an operation's input model has failed.
+        """
+        try:
+            answer = _answers.decode(await self._process.ask(mode.encode(), body))
+        except (DecoderBusyError, DecoderStartError, DecoderLostError) as error:
+            raise Overloaded(f"the body could not be checked: {error}; nothing was accepted") from error
+        match answer:
+            case _Accepted():
+                data = msgspec.structs.replace(answer.data, input=msgspec.Raw(answer.input.view(body)))
+                return Wanted(mode, data, answer.digest)
+            case _Refused():
+                raise _KINDS[answer.code](answer.detail, answer.fields)
+            case _Fault():
+                log.error("body.check_failed", error=answer.error)
+                raise InternalError(
+                    "an operation's check of its input failed; the service's log has the rest"
+                )
+
+    async def close(self) -> None:
+        """End the process."""
+        await self._process.close()
+
+
+def answer_with(check: BodyCheck, about: bytes, body: bytes) -> bytes:
+    """What the process answers."""
+    try:
+        wanted = check.check(body, Mode(about.decode()))
+    except Problem as problem:
+        return _encoder.encode(_Refused(code=problem.code, detail=problem.detail, fields=problem.fields))
+    except Exception as error:  # noqa: BLE001 - foreign code may raise anything; it is told where it was asked
+        return _encoder.encode(_Fault(error=ascii(error)[:1_000]))
+    found = _Accepted(
+        data=msgspec.structs.replace(wanted.data, input=_NOTHING),
+        digest=wanted.digest,
+        input=Excerpt.of(memoryview(wanted.data.input), body),
+    )
+    return _encoder.encode(found)
+
+
+_encoder: Final = msgspec.json.Encoder()
+_answers: Final[msgspec.json.Decoder[_Answer]] = msgspec.json.Decoder(_Answer)
+
+
+def main() -> None:
+    """Serve with the operations of this installation."""
+    check = BodyCheck(load_registry())
+    serve(lambda about, body: answer_with(check, about, body))
+
+
+if __name__ == "__main__":
+    main()
