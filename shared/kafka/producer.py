@@ -11,8 +11,7 @@ safe because ids are derived and readers know a repeat.
 """
 
 import asyncio
-from collections.abc import Awaitable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable
 from typing import Final
 
 import structlog
@@ -122,14 +121,16 @@ class SupervisedProducer:
         """
         timeout_s = timeout_ms / 1000 if timeout_ms else self._send_timeout_s
         queued = None
-        with self._room_for(record) as name:
-            try:
-                async with asyncio.timeout(timeout_s):
-                    queued = await self._enqueue(name, record)
-                    return await queued
-            except TimeoutError:
-                problem = f"no acknowledgement from {name} within {timeout_s:.1f} s"
-                raise (SendUnknown if queued else LogUnavailable)(problem) from None
+        name, size = self._take_room(record)
+        try:
+            async with asyncio.timeout(timeout_s):
+                queued = await self._enqueue(name, record)
+                return await queued
+        except TimeoutError:
+            problem = f"no acknowledgement from {name} within {timeout_s:.1f} s"
+            raise (SendUnknown if queued else LogUnavailable)(problem) from None
+        finally:
+            self._count(-1, -size)
 
     async def append(self, record: OutgoingRecord) -> Position:
         """Append one record, trying until it is acknowledged: for work whose effect must be recorded.
@@ -142,19 +143,24 @@ class SupervisedProducer:
         """
         for wait_s in backoff_s():
             try:
-                with self._room_for(record) as name:
-                    async with asyncio.timeout(self._send_timeout_s):
-                        queued = await self._enqueue(name, record)
-                    return await queued
+                return await self._append(record)
             except (SendUnknown, LogUnavailable, TimeoutError) as error:
                 metrics.SEND_RETRIES.inc()
                 log.warning("log.append_retried", topic=str(record.topic), error=str(error) or repr(error))
                 await asyncio.sleep(wait_s)
         raise AssertionError("back-off is endless")
 
-    @contextmanager
-    def _room_for(self, record: OutgoingRecord) -> Iterator[str]:
-        """Count `record` as unacknowledged; gives the full name of its topic."""
+    async def _append(self, record: OutgoingRecord) -> Position:
+        name, size = self._take_room(record)
+        try:
+            async with asyncio.timeout(self._send_timeout_s):
+                queued = await self._enqueue(name, record)
+            return await queued
+        finally:
+            self._count(-1, -size)
+
+    def _take_room(self, record: OutgoingRecord) -> tuple[str, int]:
+        """Count `record` as unacknowledged; gives the full name of its topic, and its size."""
         name = self._names[record.topic] if isinstance(record.topic, Topic) else record.topic
         size = _size(record)
         if size + BATCH_OVERHEAD_BYTES > self._limits.get(name, size + BATCH_OVERHEAD_BYTES):
@@ -164,10 +170,7 @@ class SupervisedProducer:
                 f"{self._unacked_sends} records of {self._unacked_bytes} bytes wait for acknowledgements"
             )
         self._count(1, size)
-        try:
-            yield name
-        finally:
-            self._count(-1, -size)
+        return name, size
 
     def _count(self, sends: int, size: int) -> None:
         self._unacked_sends += sends

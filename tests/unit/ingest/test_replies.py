@@ -1,6 +1,8 @@
 """Who waits for an answer gets their own, and nobody else's."""
 
 import asyncio
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -10,6 +12,7 @@ from services.ingest.settings import IngestSettings
 from shared.domain.requests import RequestStarted, RequestSucceeded
 from shared.domain.types import JsonText, Mode, RequestFacts, RequestId
 from shared.events.codec import Event, Origin, encode
+from shared.kafka.reader import Follower
 from shared.kafka.records import Record
 from tests.support.waiting import until
 
@@ -89,6 +92,16 @@ async def test_nobody_waits_for_what_cannot_be_heard() -> None:
     assert not deaf.ready
     with pytest.raises(LogUnavailable), deaf.expect():
         raise AssertionError("unreachable")
+
+
+async def test_whoever_cannot_hear_for_a_moment_is_not_ready_and_keeps_its_callers(replies: Replies) -> None:
+    """A client that has died is replaced where it was: what is answered meanwhile is heard then."""
+    for live in (True, False):
+        replies._follower = cast("Follower", SimpleNamespace(live=live))
+        assert replies.ready is live
+        with replies.expect() as pending:
+            replies.take(reply(pending))
+            assert await pending.outcome(0.0) == OUTCOME
 
 
 async def test_a_stopping_process_lets_everybody_go(replies: Replies) -> None:
