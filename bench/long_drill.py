@@ -76,8 +76,8 @@ def long_drill(options: argparse.Namespace, secret: str, repeats: int) -> bool:
         print(line)
     if options.report:
         Path(options.report).write_text(_report(options, verdict, run, around))
-    if run.undone and verdict.kept():
-        raise NoVerdictError(f"{len(run.undone)} of {len(run.faults)} planned faults found no time")
+    if run.spared() and verdict.kept():
+        raise NoVerdictError(f"there was no time for these faults: {sorted(run.spared())}")
     return verdict.kept()
 
 
@@ -170,13 +170,16 @@ def _spread(ascending: Sequence[float]) -> str:
 
 
 def _stories(verdict: Verdict, run: LongRun) -> list[str]:
-    """Timelines of a few requests with which a promise was broken."""
-    lines: list[str] = []
+    """Timelines of a few requests with which a promise was broken, each once."""
+    wrongs: dict[str, list[str]] = {}
     for what, ids in verdict.offenders().items():
         for request_id in ids:
-            story = run.timelines.get(request_id, {})
-            lines.append(f"{request_id} {what}: {_brief(story)}")
-            lines += [f"    {each}" for each in _events(story)]
+            wrongs.setdefault(request_id, []).append(what)
+    lines: list[str] = []
+    for request_id, what_is_wrong in wrongs.items():
+        story = run.timelines.get(request_id, {})
+        lines.append(f"{request_id} {', '.join(what_is_wrong)}: {_brief(story)}")
+        lines += [f"    {each}" for each in _events(story)]
     return lines
 
 

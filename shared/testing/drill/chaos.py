@@ -62,21 +62,24 @@ class Incident:
 
 
 async def do_faults(
-    target: Target, faults: Sequence[Fault], *, until: float, incidents: list[Incident], say: Say
+    target: Target, faults: Sequence[Fault], *, until: float, latest: float, done: list[Incident], say: Say
 ) -> list[Fault]:
-    """Do one fault after the other, each when the system has recovered from the last; adds to `incidents`.
+    """Do one fault after the other, each when the system has recovered from the last; adds to `done`.
 
-    None begins after `until`, of the loop's clock. Returns those that were not done for want of time.
+    None begins after `until`, of the loop's clock, unless its victim has not met with that kind of fault;
+    those begin until `latest`. Returns those that found no time.
     """
     loop, start = asyncio.get_running_loop(), time.time()
-    for number, fault in enumerate(faults):
-        if loop.time() + fault.pause_s > until:
-            return list(faults[number:])
+    undone: list[Fault] = []
+    for fault in faults:
+        known = any((each.victim, each.kind) == (fault.victim, fault.kind) for each in done)
+        if loop.time() + fault.pause_s > (until if known else latest):
+            undone.append(fault)
+            continue
         await asyncio.sleep(fault.pause_s)
-        incident = await _do(target, fault)
-        incidents.append(incident)
-        say(incident.line(start))
-    return []
+        done.append(await _do(target, fault))
+        say(done[-1].line(start))
+    return undone
 
 
 async def _do(target: Target, fault: Fault) -> Incident:

@@ -29,7 +29,7 @@ LATEST_S: Final = 4.0
 
 TICK_S: Final = 0.25
 OVERTIME: Final = 1.5
-"""The load goes on for so many times its minutes at most, until every planned fault has been done."""
+"""So many times its minutes a drill lasts at most, until every victim has met with every planned fault."""
 
 QUIET_POLL_S: Final = 2.0
 LAG_TIMEOUT_S: Final = 30.0
@@ -70,8 +70,8 @@ class LongPlan:
 class LongRun:
     """What is known of a run besides its verdict.
 
-    `submitting_s` has every submission over REST, from the first try to the answer; `computing_s` every
-    request, from its acceptance to its outcome. Both ascend.
+    `undone` are the faults that found no time. `submitting_s` has every submission over REST, from the first
+    try to the answer; `computing_s` every request, from its acceptance to its outcome. Both ascend.
     """
 
     faults: Sequence[Fault] = ()
@@ -82,6 +82,11 @@ class LongRun:
     latest_s: float = 0.0
     drained_s: float | None = None
     timelines: dict[str, Any] = field(default_factory=dict)
+
+    def spared(self) -> set[tuple[str, str]]:
+        """Victims and kinds of faults that were planned, and not done even once."""
+        planned = {(each.victim, str(each.kind)) for each in self.faults}
+        return planned - {(each.victim, str(each.kind)) for each in self.incidents}
 
 
 class LongDrill:
@@ -157,13 +162,18 @@ class LongDrill:
         self.facts.faults = fault_schedule(plan.seed, plan.minutes, plan.services)
         for fault in self.facts.faults:
             self._say(f"planned: {fault}")
-        until = asyncio.get_running_loop().time() + plan.minutes * 60 * OVERTIME
+        began, length_s = asyncio.get_running_loop().time(), plan.minutes * 60
         load = self._load(rest)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(load.run())
-            over = tasks.create_task(asyncio.sleep(plan.minutes * 60))
+            over = tasks.create_task(asyncio.sleep(length_s))
             self.facts.undone = await do_faults(
-                self._target, self.facts.faults, until=until, incidents=self.facts.incidents, say=self._say
+                self._target,
+                self.facts.faults,
+                until=began + length_s,
+                latest=began + length_s * OVERTIME,
+                done=self.facts.incidents,
+                say=self._say,
             )
             await over
             load.stop()

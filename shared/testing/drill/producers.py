@@ -18,6 +18,7 @@ from shared.testing.drill.workload import Job
 __all__ = ["ConfluentProducer", "accept", "binary_headers", "binary_value", "find_kcat", "submit_with_kcat"]
 
 FLUSH_TIMEOUT_S: Final = 60.0
+PATIENCE_MS: Final = 50_000
 
 
 def find_kcat() -> str | None:
@@ -58,13 +59,23 @@ async def submit_with_kcat(
 
 
 class ConfluentProducer:
-    """CloudEvents in binary mode, keyed by reference, with librdkafka's default partitioner."""
+    """CloudEvents in binary mode, keyed by reference, with librdkafka's default partitioner.
 
-    def __init__(self, settings: KafkaSettings, source: str, address: Address) -> None:
+    A record that is not acknowledged for `patience_ms` is given up.
+    """
+
+    def __init__(
+        self, settings: KafkaSettings, source: str, address: Address, *, patience_ms: int = PATIENCE_MS
+    ) -> None:
         from confluent_kafka import Producer  # a development dependency
 
         self._producer = Producer(
-            {"bootstrap.servers": settings.kafka, "acks": "all", "log_level": 0, "message.timeout.ms": 50_000}
+            {
+                "bootstrap.servers": settings.kafka,
+                "acks": "all",
+                "log_level": 0,
+                "message.timeout.ms": patience_ms,
+            }
         )
         self._topic = topic_name(settings, Topic.REQUESTS)
         self._source = source

@@ -10,6 +10,7 @@ import aiohttp
 import orjson
 
 from shared.domain.types import Mode
+from shared.kafka.backoff import backoff_s
 from shared.testing.drill.evidence import Listed
 from shared.testing.drill.ledger import Address, Ledger
 from shared.testing.drill.workload import Job, Told
@@ -18,6 +19,7 @@ __all__ = ["RefusedError", "RestClient"]
 
 PATIENCE_S: Final = 120.0
 PAUSE_S: Final = 0.1
+PAUSE_CAP_S: Final = 1.0
 CALL_TIMEOUT_S: Final = 60.0
 PAGE: Final = 500
 TOO_MANY: Final = 429
@@ -96,7 +98,7 @@ class RestClient:
             RefusedError: the call was refused.
         """
         async with asyncio.timeout(PATIENCE_S):
-            while True:
+            for pause_s in backoff_s(PAUSE_S, PAUSE_CAP_S):
                 try:
                     status, body = await self._once(method, path, **arguments)
                     if status < 400:
@@ -106,7 +108,8 @@ class RestClient:
                 except (aiohttp.ClientError, OSError):
                     pass  # the process behind the port may just have died
                 self.repeats += 1
-                await asyncio.sleep(PAUSE_S)
+                await asyncio.sleep(pause_s)
+        raise AssertionError("back-off is endless")
 
     async def _outcome(self, request_id: str) -> Any:  # noqa: ANN401 - parsed JSON
         """A request's outcome; waits for it."""

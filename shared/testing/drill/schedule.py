@@ -18,8 +18,8 @@ LONGEST_STOP_S: Final = 45.0
 BEYOND_SESSION_S: Final = 31.0
 """A consumer that stands still for so long has lost its partitions: the session is 30 s."""
 
-STOPS_OF_A_ROUND_S: Final = 160.0
-"""Of all but the long one, or a round would not fit into its ten minutes."""
+STOPS_OF_A_ROUND_S: Final = 120.0
+"""Of all services but for the long one, or a round would not fit into its ten minutes."""
 
 PAUSE_S: Final = (2.0, 8.0)
 SOON_S: Final = (1.0, 4.0)
@@ -37,15 +37,18 @@ class FaultKind(StrEnum):
 
 
 NOMINAL_S: Final = {
-    FaultKind.KILL: 4.0,
+    FaultKind.KILL: 5.0,
     FaultKind.KILL_TWICE: 10.0,
-    FaultKind.STOP: 3.0,
-    FaultKind.RESTART: 4.0,
+    FaultKind.STOP: 2.0,
+    FaultKind.RESTART: 5.0,
 }
 """What the recovery is reckoned to take, for planning alone."""
 
-BROKER_S: Final = 10.0
+BROKER_S: Final = 15.0
 """The broker needs that much longer to start than a service."""
+
+BROKER_STOP_S: Final = (6.0, 45.0)
+"""Beyond the longest wait for an acknowledgement (5 s): a shorter one hardly differs from a slow broker."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +118,8 @@ def _fault(draw: random.Random, victim: str, kind: FaultKind) -> Fault:
     pause_s = draw.uniform(*PAUSE_S)
     match kind:
         case FaultKind.STOP:
-            stop_s = math.exp(draw.uniform(math.log(SHORTEST_STOP_S), math.log(LONGEST_STOP_S)))
+            bounds = BROKER_STOP_S if victim == BROKER else (SHORTEST_STOP_S, LONGEST_STOP_S)
+            stop_s = math.exp(draw.uniform(*map(math.log, bounds)))
         case FaultKind.KILL_TWICE:
             stop_s = draw.uniform(*SOON_S)
         case _:
@@ -124,10 +128,14 @@ def _fault(draw: random.Random, victim: str, kind: FaultKind) -> Fault:
 
 
 def _bounded(faults: list[Fault]) -> list[Fault]:
-    """The same with stops that are shortened alike where they would last too long altogether."""
-    total_s = sum(each.stop_s for each in faults if each.kind is FaultKind.STOP)
+    """The same with stops of services that are shortened alike where they would last too long altogether."""
+    total_s = sum(each.stop_s for each in faults if _stops_service(each))
     share = min(1.0, STOPS_OF_A_ROUND_S / total_s)
-    return [_shortened(each, share) if each.kind is FaultKind.STOP else each for each in faults]
+    return [_shortened(each, share) if _stops_service(each) else each for each in faults]
+
+
+def _stops_service(fault: Fault) -> bool:
+    return fault.kind is FaultKind.STOP and fault.victim != BROKER
 
 
 def _shortened(fault: Fault, share: float) -> Fault:

@@ -37,10 +37,14 @@ class FakeSystem:
         return ["compute-0"] if self.asked <= self.asked_in_vain else []
 
 
-async def done(system: FakeSystem, *faults: Fault, for_s: float = 60.0) -> tuple[list[Incident], list[Fault]]:
+async def done(
+    system: FakeSystem, *faults: Fault, until_s: float = 60.0, latest_s: float = 60.0
+) -> tuple[list[Incident], list[Fault]]:
     incidents: list[Incident] = []
-    until_s = asyncio.get_running_loop().time() + for_s
-    undone = await do_faults(system, faults, until=until_s, incidents=incidents, say=lambda _: None)
+    now = asyncio.get_running_loop().time()
+    undone = await do_faults(
+        system, faults, until=now + until_s, latest=now + latest_s, done=incidents, say=lambda _: None
+    )
     return incidents, undone
 
 
@@ -93,11 +97,16 @@ async def test_a_system_that_does_not_recover_is_told(monkeypatch: pytest.Monkey
 
 
 async def test_faults_without_time_are_left_and_told() -> None:
-    late = Fault(victim="compute-0", kind=FaultKind.KILL, pause_s=60.0)
-    system = FakeSystem()
-    incidents, undone = await done(system, KILL, late, for_s=1.0)
+    late = replace(STOP, pause_s=70.0)
+    incidents, undone = await done(FakeSystem(), KILL, late)
     assert [each.victim for each in incidents] == ["compute-1"]
     assert undone == [late]
+
+
+async def test_in_overtime_only_what_was_not_done_before_is_done() -> None:
+    incidents, undone = await done(FakeSystem(), KILL, KILL, STOP, until_s=-1.0)
+    assert [each.kind for each in incidents] == [FaultKind.KILL, FaultKind.STOP]
+    assert undone == [KILL]
 
 
 @pytest.mark.parametrize(("victim", "excuses"), [("callback-0", True), ("kafka", True), ("compute-0", False)])

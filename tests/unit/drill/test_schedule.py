@@ -3,6 +3,7 @@
 from shared.testing.drill.schedule import (
     BEYOND_SESSION_S,
     BROKER,
+    BROKER_STOP_S,
     COVERED_MINUTES,
     HEAD,
     LONGEST_STOP_S,
@@ -51,3 +52,13 @@ def test_a_short_schedule_is_the_beginning_of_a_long_one() -> None:
 def test_a_schedule_fits_into_its_minutes() -> None:
     for seed in SEEDS:
         assert sum(each.nominal_s for each in schedule(seed)) <= COVERED_MINUTES * 60
+
+
+def test_the_broker_is_stopped_for_longer_than_an_acknowledgement_is_waited_for() -> None:
+    stops = [
+        each.stop_s
+        for seed in SEEDS
+        for each in schedule(seed)
+        if each.victim == BROKER and each.kind is FaultKind.STOP
+    ]
+    assert all(BROKER_STOP_S[0] <= each <= BROKER_STOP_S[1] for each in stops)

@@ -1,0 +1,1 @@
+"""The drill against a real broker: its producers, and what it reads."""
