@@ -22,6 +22,7 @@ from infra.local.reporting import Reporter, SilentReporter
 from infra.local.services import SERVICES, ServicePart, ServiceSpec
 from infra.local.settings import LocalSettings
 from infra.local.stores import Stores
+from infra.local.submit_key import development_key
 from infra.local.webhook_secret import SECRET_NAME, development_secret
 from shared.settings import KafkaSettings
 
@@ -190,13 +191,17 @@ class System:
                 self.services[part.name] = crew.keep(part)
 
     def _service_environment(self) -> dict[str, str]:
-        """What every service is told: the log as it is here, the database, the secret, and what was given."""
+        """What every service is told: the log as it is here, the database, secrets, and what was given."""
         found = {f"CONSUMA_{name.upper()}": str(value) for name, value in self.log.model_dump().items()}
         found["CONSUMA_MYSQL"] = self.mysql
         found["CONSUMA_CRASH_JOURNAL_DIR"] = str(self.data_dir / "journals")
         if not os.environ.get("CONSUMA_WEBHOOK_SECRETS"):
             found["CONSUMA_WEBHOOK_SECRETS"] = development_secret(self.data_dir)
             self._reporter.say(f"callbacks are signed with the secret in {self.data_dir / SECRET_NAME}")
+        if not os.environ.get("CONSUMA_SUBMIT_KEYS"):
+            keys, unsigned_until = development_key(self.data_dir)
+            found["CONSUMA_SUBMIT_KEYS"] = keys
+            found["CONSUMA_SUBMIT_UNSIGNED_UNTIL"] = unsigned_until
         return {**found, **self._environment}
 
     def _crew(self) -> Crew:

@@ -111,6 +111,7 @@ class IngestApp:
                 asyncio.create_task(self._log.connect(), name="connect"),
                 asyncio.create_task(self._replies.listen(), name="replies"),
                 asyncio.create_task(self._follow_destinations(), name="destinations"),
+                asyncio.create_task(self._intake.warm_up(), name="decoder"),
             ]
             for task in tasks:
                 task.add_done_callback(self._watch)

@@ -3,6 +3,8 @@
 `python -m services.ingest.body_decoder` is that process.
 """
 
+import asyncio
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -35,8 +37,11 @@ __all__ = ["BodyDecoder"]
 log = structlog.get_logger()
 
 MODULE: Final = "services.ingest.body_decoder"
-ANSWER_WITHIN_S: Final = 5.0
-"""Twenty times what the costliest JSON takes: beyond it, an operation's input model hangs."""
+ANSWER_WITHIN_S: Final = 15.0
+"""Fifty times what the costliest JSON takes: beyond it, an operation's input model hangs."""
+
+WAIT_S: Final = 20.0
+"""Longest time that a caller waits for the check, those before it included."""
 
 MOST_WAITING: Final = 64
 """A megabyte takes a tenth of a second at worst, so that the last body in the queue waits for seconds."""
@@ -87,9 +92,14 @@ class BodyDecoder:
             InternalError: an operation's input model has failed.
         """
         try:
-            answer = _answers.decode(await self._process.ask(mode.encode(), body))
+            async with asyncio.timeout(WAIT_S):
+                answer = _answers.decode(await self._process.ask(mode.encode(), body))
         except (DecoderBusyError, DecoderStartError, DecoderLostError) as error:
             raise Overloaded(f"the body could not be checked: {error}; nothing was accepted") from error
+        except TimeoutError:
+            raise Overloaded(
+                f"{self._process.waiting} bodies wait to be checked; nothing was accepted"
+            ) from None
         match answer:
             case _Accepted():
                 data = msgspec.structs.replace(answer.data, input=msgspec.Raw(answer.input.view(body)))
@@ -101,6 +111,11 @@ class BodyDecoder:
                 raise InternalError(
                     "an operation's check of its input failed; the service's log has the rest"
                 )
+
+    async def warm_up(self) -> None:
+        """Start the process, so that the first long body need not wait for it."""
+        with suppress(Overloaded, MalformedJson):
+            await self.check(b"", Mode.ASYNC)
 
     async def close(self) -> None:
         """End the process."""

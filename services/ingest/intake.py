@@ -42,6 +42,10 @@ class Intake:
         """
         return self._check.check(body, mode)
 
+    async def warm_up(self) -> None:
+        """Have the decoder process started."""
+        await self._decoder.warm_up()
+
     async def close(self) -> None:
         """End the decoder process."""
         await self._decoder.close()

@@ -7,37 +7,24 @@ a COMMIT whose answer was lost needs no case of its own.
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from functools import partial
-from typing import Final, NoReturn
+from typing import Final
 
 import structlog
 
 from services.projector import metrics
+from services.projector.interpreter import Interpreter
 from services.projector.log_source import Fetched, LogNotReadyError, LogSource, open_log_source
 from services.projector.settings import ProjectorSettings
 from shared.db.batches import Batch, as_anomaly, cut_at, split
 from shared.db.errors import BatchRefusedError, DatabaseAwayError, ProjectionFencedError
-from shared.db.interpret import (
-    REQUEST_MODES,
-    Anomaly,
-    Interpretation,
-    Skipped,
-    interpret,
-    interpret_submission,
-)
+from shared.db.interpret import Anomaly, Interpretation, Skipped
 from shared.db.queries import LIVE_PROJECTOR
 from shared.db.writer import ProjectionSession, projection_session
-from shared.domain.types import Mode
-from shared.events.decoder import SubmissionDecoder
 from shared.events.decoder_process import DecoderStartError
-from shared.events.strict_json import INLINE_BYTES
-from shared.events.submission import Submission
 from shared.kafka.backoff import backoff_s
 from shared.kafka.ending import is_cancelled
-from shared.kafka.records import Record
-from shared.kafka.topics import Topic
 
 __all__ = ["Projector"]
 
@@ -48,12 +35,6 @@ LOCK_WAIT_S: Final = 1
 
 RETRY_CAP_S: Final = 2.0
 """Longest pause between attempts: what a restarted database waits for its projector at most."""
-
-STRETCH_BYTES: Final = 32 * 1024
-"""Records of so many bytes, each with `RECORD_BYTES` for what it costs besides, are decoded at a stretch:
-less than 20 ms, whatever they hold."""
-
-RECORD_BYTES: Final = 256
 
 CHECKS_PER_DEADLINE: Final = 5
 """An idle session proves itself alive well within the server's limit for silent ones."""
@@ -67,9 +48,7 @@ class Projector:
         self._projector = projector
         self._standing_by = False
         self._source: LogSource | None = None
-        self._keys = settings.keys()
-        self._decoder = SubmissionDecoder(self._keys, with_digest=True)
-        self._bytes_at_a_stretch = 0
+        self._interpreter = Interpreter(settings.keys())
         self._check_interval_s = settings.write_timeout_ms / 1000 / CHECKS_PER_DEADLINE
 
     @property
@@ -90,7 +69,7 @@ class Projector:
         try:
             await self._sessions(stop)
         finally:
-            await self._decoder.close()
+            await self._interpreter.close()
 
     async def _sessions(self, stop: asyncio.Event) -> None:
         waits = backoff_s(cap_s=RETRY_CAP_S)
@@ -167,7 +146,8 @@ class Projector:
                 await _wait(stop, interval_s - (time.monotonic() - began))
 
     async def _apply(self, session: ProjectionSession, source: LogSource, fetched: Fetched) -> None:
-        entries = [await self._interpret(source.topic(record), record) for record in fetched.records]
+        interpret = self._interpreter.interpret
+        entries = [await interpret(source.topic(record), record) for record in fetched.records]
         for entry in entries:
             _count(entry)
         limits = self._settings
@@ -175,37 +155,6 @@ class Projector:
         for batch in split(whole, most_records=limits.batch_records, most_bytes=limits.batch_bytes):
             metrics.BATCH_RECORDS.observe(len(batch.entries))
             await _write(session, batch)
-
-    async def _interpret(self, topic: Topic, record: Record) -> Interpretation:
-        """What `record` means; others have the event loop when much has been decoded at a stretch.
-
-        Raises:
-            DecoderStartError: it is long, and there is no room for a process that decodes it.
-        """
-        size = len(record.value or b"")
-        self._bytes_at_a_stretch += size + RECORD_BYTES
-        if self._bytes_at_a_stretch > STRETCH_BYTES:
-            self._bytes_at_a_stretch = size
-            await asyncio.sleep(0)
-        mode = REQUEST_MODES.get(topic)
-        if mode is None or size <= INLINE_BYTES:
-            return interpret(topic, record, self._keys)
-        decoded = await self._decode(record, mode)
-        return interpret_submission(topic, record, decoded)
-
-    async def _decode(self, record: Record, mode: Mode) -> Callable[[], Submission]:
-        """What returns the submission, or raises what decoding it has raised."""
-        try:
-            submission = await self._decoder.decode(record, mode)
-        except DecoderStartError:
-            raise
-        except Exception as error:  # noqa: BLE001 - raised again where it is judged
-            return partial(_raise, error)
-        return lambda: submission
-
-
-def _raise(error: Exception) -> NoReturn:
-    raise error
 
 
 async def _write(session: ProjectionSession, batch: Batch) -> None:

@@ -79,6 +79,9 @@ _REPLY: Final[Mapping[str, str]] = {
     "reply-topic": "Topic for the answer; its name must start with the prefix that the installation allows.",
     "correlation-id": "Comes back with the answer.",
 }
+_SIGNATURE: Final[Mapping[str, str]] = {
+    "consuma-signature": "Written by consuma's own API: a claim to be that API is believed only with it.",
+}
 _EXTENSIONS: Final[Mapping[str, str]] = {
     "ce_mode": "sync or async.",
     "ce_requestsource": "Who submitted the request.",
@@ -165,7 +168,7 @@ def _operation(topic: Topic, action: str, summary: str, *, reply: bool = False) 
 def _messages() -> Json:
     return {
         SUBMITTED_TYPE: _message(
-            SUBMITTED_TYPE, _headers({**_ENVELOPE, **_REPLY}), "A submission in binary mode."
+            SUBMITTED_TYPE, _headers({**_ENVELOPE, **_REPLY, **_SIGNATURE}), "A submission in binary mode."
         ),
         STRUCTURED_REQUEST: {
             "name": STRUCTURED_REQUEST,

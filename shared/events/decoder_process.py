@@ -14,7 +14,7 @@ import socket
 import struct
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -28,6 +28,10 @@ log = structlog.get_logger()
 LENGTHS: Final = struct.Struct(">II")
 """Bytes of a question's two parts; of an answer, with nothing as the second."""
 
+READY: Final = LENGTHS.pack(0, 0)
+"""The first that a process sends: it has loaded all that it needs."""
+
+START_WITHIN_S: Final = 60.0
 MOST_ANSWER_BYTES: Final = 16 * 1024 * 1024
 """More than any answer has: refusals name what was sent."""
 
@@ -138,9 +142,7 @@ class DecoderProcess:
             await asyncio.wait([self._asking])
             self._asking = None
         while not self._questions.empty():
-            question = self._questions.get_nowait()
-            if not question.answer.done():
-                question.answer.set_exception(DecoderStartError("the service is stopping"))
+            _refuse(self._questions.get_nowait())
 
     async def _ask_all(self) -> None:
         try:
@@ -155,7 +157,7 @@ class DecoderProcess:
         try:
             answer = await self._exchange(question)
         except asyncio.CancelledError:
-            question.answer.cancel()
+            _refuse(question)
             raise
         except Exception as error:  # noqa: BLE001 - whoever asked hears of it
             await self._end()
@@ -170,6 +172,7 @@ class DecoderProcess:
         if running is None or running.process.returncode is not None:
             await self._end()
             running = self._running = await self._start()
+            await self._until_ready(running)
         try:
             async with asyncio.timeout(self._answer_within_s):
                 return await _converse(running, question)
@@ -181,30 +184,54 @@ class DecoderProcess:
 
     async def _start(self) -> _Running:
         near, far = socket.socketpair()
-        try:
-            with far:
-                process = await asyncio.create_subprocess_exec(
-                    self._executable,
-                    "-m",
-                    self._module,
-                    str(far.fileno()),
-                    pass_fds=[far.fileno()],
-                    stdin=asyncio.subprocess.DEVNULL,
-                )
-            reader, writer = await asyncio.open_connection(sock=near)
-        except OSError as error:
-            near.close()
-            raise DecoderStartError(f"cannot start a decoder process: {error}") from error
+        with ExitStack() as undo:
+            undo.callback(near.close)
+            try:
+                process = await self._spawn(far)
+                undo.callback(_kill, process)
+                reader, writer = await asyncio.open_connection(sock=near)
+            except OSError as error:
+                raise DecoderStartError(f"cannot start a decoder process: {error}") from error
+            undo.pop_all()
         return _Running(process, reader, writer)
+
+    async def _spawn(self, far: socket.socket) -> asyncio.subprocess.Process:
+        with far:
+            return await asyncio.create_subprocess_exec(
+                self._executable,
+                "-m",
+                self._module,
+                str(far.fileno()),
+                pass_fds=[far.fileno()],
+                stdin=asyncio.subprocess.DEVNULL,
+            )
+
+    async def _until_ready(self, running: _Running) -> None:
+        try:
+            async with asyncio.timeout(START_WITHIN_S):
+                await running.reader.readexactly(LENGTHS.size)
+        except (TimeoutError, EOFError, OSError) as error:
+            raise DecoderStartError(
+                f"the decoder process {self._module} did not start; its output tells why"
+            ) from error
 
     async def _end(self) -> None:
         running, self._running = self._running, None
         if running is None:
             return
         running.writer.close()
-        with suppress(ProcessLookupError):
-            running.process.kill()
+        _kill(running.process)
         await running.process.wait()
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    with suppress(ProcessLookupError):
+        process.kill()
+
+
+def _refuse(question: _Question) -> None:
+    if not question.answer.done():
+        question.answer.set_exception(DecoderStartError("the service is stopping"))
 
 
 async def _converse(running: _Running, question: _Question) -> bytes:
@@ -232,6 +259,7 @@ def serve(answer: Answer) -> None:
     gc.freeze()
     gc.set_threshold(*COLLECTOR_THRESHOLDS)
     with channel, channel.makefile("rb") as questions:
+        channel.sendall(READY)
         while os.getppid() == parent and len(lengths := questions.read(LENGTHS.size)) == LENGTHS.size:
             about_bytes, body_bytes = LENGTHS.unpack(lengths)
             about, body = questions.read(about_bytes), questions.read(body_bytes)

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from pydantic_core import to_json
 
+from services.ingest.settings import IngestSettings
 from shared.domain.requests import Failure, FailureCode, Outcome, RequestFailed, RequestSucceeded
 from shared.domain.types import JsonText, Mode, facts_of
 from shared.events.codec import Origin, encode
@@ -20,7 +21,6 @@ from shared.kafka.reader import Follower
 from shared.kafka.records import OutgoingRecord
 from shared.kafka.topics import Topic, topic_name
 from shared.operations.registry import load_registry
-from shared.settings import KafkaSettings
 
 __all__ = ["ComputeTwin"]
 
@@ -31,8 +31,9 @@ TOPICS = {Topic.REQUESTS_SYNC: Mode.SYNC, Topic.REQUESTS: Mode.ASYNC}
 class ComputeTwin:
     """Answers every request that comes while it is entered, unless `held`."""
 
-    def __init__(self, settings: KafkaSettings) -> None:
+    def __init__(self, settings: IngestSettings) -> None:
         self._settings = settings
+        self._keys = settings.keys()
         self._producer = SupervisedProducer(settings)
         self._tasks: list[asyncio.Task[None]] = []
         self.submissions: list[Submission] = []
@@ -98,7 +99,7 @@ class ComputeTwin:
             entered.set()
             async for records in follower.records():
                 for record in records:
-                    submission = decode_submission(record, mode)
+                    submission = decode_submission(record, mode, self._keys)
                     self.submissions.append(submission)
                     if not self.held:
                         await self.answer(submission)

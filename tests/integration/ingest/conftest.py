@@ -4,6 +4,7 @@ import asyncio
 import secrets
 import subprocess
 import sys
+from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
 
 import httpx
@@ -18,6 +19,9 @@ from tests.integration.ingest.support import PATIENCE_S, environment, running
 from tests.integration.kafka.support import delete_topics
 from tests.support.waiting import until_now
 
+SUBMIT_KEY = "subkey_" + b64encode(b"k" * 32).decode()
+"""Whoever reads the log here believes only what is signed with it."""
+
 
 @pytest.fixture(scope="module")
 def settings(kafka_address: str, mysql_url: str) -> Iterator[IngestSettings]:
@@ -30,6 +34,7 @@ def settings(kafka_address: str, mysql_url: str) -> Iterator[IngestSettings]:
         mysql=SecretStr(mysql_url),
         topic_prefix=f"t-{secrets.token_hex(4)}.",
         instance="ingest-0",
+        submit_keys=SecretStr(SUBMIT_KEY),
         partitions=2,
         listen_port=0,
         stop_wait_ms=200,

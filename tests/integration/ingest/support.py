@@ -93,6 +93,7 @@ def environment(settings: IngestSettings, **more: str) -> Mapping[str, str]:
         "CONSUMA_TOPIC_PREFIX": settings.topic_prefix,
         "CONSUMA_PARTITIONS": str(settings.partitions),
         "CONSUMA_MYSQL": settings.mysql.get_secret_value(),
+        "CONSUMA_SUBMIT_KEYS": settings.submit_keys.get_secret_value(),
         "CONSUMA_LISTEN_PORT": str(settings.listen_port),
         "CONSUMA_WORKERS": str(settings.workers),
         "CONSUMA_DRAIN_TIMEOUT_MS": str(settings.drain_timeout_ms),

@@ -10,11 +10,13 @@ from shared.domain.destinations import DestinationEnabled
 from shared.domain.requests import RequestDeadLettered, RequestStarted, RequestSubmitted
 from shared.domain.types import Mode, RequestFacts, RequestId
 from shared.events.codec import decode_as
-from shared.events.submit_keys import SubmitKeys
+from shared.events.submission import decode_submission
+from shared.events.submit_keys import NO_KEYS, SubmitKeys
 from shared.kafka.records import Record
 from shared.kafka.topics import Topic
 from tests.support.log_builder import LogBuilder
 from tests.support.requests import facts, live, request_id, submit
+from tests.unit.events.test_submit_keys import FORGERIES, KEYS, written
 
 HEADERS = st.lists(
     st.tuples(
@@ -127,6 +129,14 @@ def test_a_sync_submission_has_its_mode_from_its_topic() -> None:
     assert isinstance(found, Understood)
     assert isinstance(found.event, RequestSubmitted)
     assert (found.event.mode, found.event.callback_url) == (Mode.SYNC, None)
+
+
+@pytest.mark.parametrize("keys", [KEYS, NO_KEYS], ids=["keys", "no keys"])
+@pytest.mark.parametrize("record", [written(KEYS), *FORGERIES.values()])
+def test_the_projection_knows_requests_by_the_same_ids_as_compute(record: Record, keys: SubmitKeys) -> None:
+    found = interpret(Topic.REQUESTS, record, keys)
+    assert isinstance(found, Understood)
+    assert found.event == decode_submission(record, Mode.ASYNC, keys).request
 
 
 def test_an_unforeseen_fault_of_the_decoder_stops_no_table(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import stat
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ from infra.local.endpoints import remove_endpoints, write_endpoints
 from infra.local.errors import LocalError
 from infra.local.ports import free_port, is_free
 from infra.local.preflight import own_directory, require_port, require_room
-from infra.local.webhook_secret import development_secret
+from infra.local.submit_key import KEY_NAME, development_key
+from infra.local.webhook_secret import development_secret, random_base64
+from shared.events.submit_keys import SubmitKeys
 
 
 def test_a_taken_port_is_told_with_its_holder() -> None:
@@ -65,6 +68,23 @@ def test_endpoints_are_replaced_whole_and_private(tmp_path: Path) -> None:
     remove_endpoints(tmp_path)
     remove_endpoints(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_key_is_made_once_and_private_and_says_since_when(tmp_path: Path) -> None:
+    began = datetime.now(UTC)
+    keys, unsigned_until = development_key(tmp_path)
+    assert development_key(tmp_path) == (keys, unsigned_until)
+    [path] = tmp_path.iterdir()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    made = SubmitKeys.parse(keys, datetime.fromisoformat(unsigned_until))
+    assert abs(made.unsigned_until_ms - began.timestamp() * 1000) < 60_000
+
+
+def test_the_key_can_be_rotated_in_its_file(tmp_path: Path) -> None:
+    old, unsigned_until = development_key(tmp_path)
+    path = tmp_path / KEY_NAME
+    path.write_text(f"subkey_{random_base64()} {old}\n{unsigned_until}\n")
+    assert len(SubmitKeys.parse(development_key(tmp_path)[0]).keys) == 2
 
 
 def test_the_secret_is_made_once_and_private(tmp_path: Path) -> None:
