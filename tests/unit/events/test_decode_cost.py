@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from services.compute.pace import Pace
+from services.compute.start_throttle import StartThrottle
 from services.projector.interpreter import Interpreter
 from shared.domain.types import Mode
 from shared.events.codec import Origin, encode
@@ -43,7 +43,7 @@ def record_of(value: bytes, headers: Headers = (), offset: int = 0) -> Record:
 
 async def decode_all(decoder: SubmissionDecoder, records: Sequence[Record]) -> None:
     """As compute does: every record is begun at once, and waits until it may go on."""
-    pace = Pace()
+    pace = StartThrottle()
 
     async def one(record: Record) -> None:
         await pace.step(len(record.value or b""))
