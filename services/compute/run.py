@@ -10,8 +10,8 @@ from typing import Self
 from services.compute import metrics
 from services.compute.journal import Journal, now_ms
 from services.compute.slot import Slot, Task
-from services.compute.slot_outcome import Completed, Failed, Outcome
-from services.compute.slot_pool import SlotPool, Turn
+from services.compute.slot_outcome import Completed, Failed, TaskResult
+from services.compute.slot_pool import SlotLease, SlotPool
 from shared.domain.execution import (
     Computed,
     Execution,
@@ -82,7 +82,7 @@ class Run:
         self._traceparent = traceparent
         self._cancelled = cancelled
         self._leaving = False
-        self._turn: Turn | None = None
+        self._turn: SlotLease | None = None
         self._slot: Slot | None = None
         self.invalid_fields: tuple[FieldProblem, ...] = ()
 
@@ -228,7 +228,7 @@ class _Announcement:
                 self._telling.result()
 
 
-def _execution(outcome: Outcome, queue_ms: float) -> Execution:
+def _execution(outcome: TaskResult, queue_ms: float) -> Execution:
     if isinstance(outcome, Completed):
         result = JsonText(outcome.result.decode())
         return Computed(result=result, queue_ms=queue_ms, compute_ms=outcome.compute_ms)

@@ -115,7 +115,7 @@ async def test_what_a_task_leaves_behind_dies_with_its_slot(kind: str, reason: s
     async with running_pool(slots=1, spares=1) as pool:
         async with pool.acquire(Mode.ASYNC, "hazard") as slot:
             completed(await slot.run(task_of(kind, note)))
-            assert reason in slot.spent
+            assert reason in slot.retire_reason
         pid = slot.pid
         assert pid is not None
         assert completed(await nap(pool, 300, 5)) == {"value": 5}
@@ -126,7 +126,7 @@ async def test_what_a_task_leaves_behind_dies_with_its_slot(kind: str, reason: s
 async def test_a_tidy_task_leaves_its_slot_in_use(pool: SlotPool, kind: str) -> None:
     async with pool.acquire(Mode.ASYNC, "hazard") as slot:
         completed(await slot.run(task_of(kind)))
-        assert slot.usable, slot.spent
+        assert slot.usable, slot.retire_reason
 
 
 @pytest.mark.parametrize("kind", ["spin_with_a_daemon", "crash_with_a_daemon"])
