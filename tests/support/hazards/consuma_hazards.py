@@ -383,6 +383,10 @@ def use_files_tidily(_: Hazard) -> dict[str, int]:
     return {"value": 1}
 
 
+def do_nothing(_: Hazard) -> dict[str, int]:
+    return {"value": 1}
+
+
 def print_a_little(_: Hazard) -> dict[str, int]:
     print("hello from", "the operation")
     os.write(2, b"and from its C code\n")
