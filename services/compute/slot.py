@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from services.compute.slot_outcome import Death, TaskResult, died, replied
+from services.compute.slot_outcome import TaskResult, died, replied
 from services.compute.slot_output import OutputTap
 from services.compute.slot_protocol import (
     Command,
@@ -151,9 +151,8 @@ class Slot(asyncio.Protocol):
         if not self.usable or self._assignment is not None:
             raise AssertionError(f"slot {self.number} was handed a task while it was retired or busy")
         self.tasks += 1
-        self._assignment = assignment = _Assignment(
-            number=self.tasks, task=task, result=self._loop.create_future()
-        )
+        result: asyncio.Future[TaskResult] = self._loop.create_future()
+        self._assignment = assignment = _Assignment(number=self.tasks, task=task, result=result)
         self._output.forget()
         after_s = min(WATCH_AFTER_S, task.timeout_ms / 1000 + LIMIT_GRACE_S)
         assignment.timer = self._loop.call_later(after_s, self._on_timer, assignment)
@@ -177,10 +176,6 @@ class Slot(asyncio.Protocol):
         """End an idle slot's process."""
         self._end("retired")
 
-    def on_start_failed(self, error: SlotStartError) -> None:
-        """There is no process."""
-        self._finish(error)
-
     def on_exited(self, notice: Exited) -> None:
         """The process is gone. What it wrote before is read until the end of its channel."""
         self._exited = notice
@@ -192,8 +187,8 @@ class Slot(asyncio.Protocol):
         else:
             self._loop.call_later(REPLYING_S, self._finish)
 
-    def on_server_lost(self, error: SlotServerError) -> None:
-        """The server is gone, and the kernel has killed the process."""
+    def lose(self, error: SlotStartError | SlotServerError) -> None:
+        """There is no process, or the server is gone and the kernel has killed it."""
         self._finish(error)
 
     def data_received(self, data: bytes) -> None:
@@ -228,43 +223,36 @@ class Slot(asyncio.Protocol):
         reply = _replies.decode(header)
         if reply.number != assignment.number:
             raise FrameError(f"replied to task {reply.number} instead of {assignment.number}")
-        self._rss_bytes = reply.rss_bytes
+        if reply.kind == "not_started":
+            assignment.result.set_exception(SlotStartError(f"a slot could not fork: {reply.message}"))
+            return
+        self._rss_bytes = max(self._rss_bytes, reply.rss_bytes)
         self._recycle(reply)
         assignment.result.set_result(replied(reply, body))
 
     def _recycle(self, reply: TaskReply) -> None:
-        if reply.retire_reason:
-            self._spend(reply.retire_reason)
-        elif reply.rss_bytes > self._policy.max_rss_bytes:
-            self._spend(f"{reply.rss_bytes} bytes resident")
-        elif self.tasks >= self._policy.max_tasks:
-            self._spend(f"{self.tasks} tasks")
+        reason = reply.retire_reason
+        if not reason and reply.rss_bytes > self._policy.max_rss_bytes:
+            reason = f"{reply.rss_bytes} bytes resident"
+        if not reason and self.tasks >= self._policy.max_tasks:
+            reason = f"{self.tasks} tasks"
+        if reason:
+            self._spend(reason)
 
     def _on_timer(self, assignment: _Assignment) -> None:
-        """Have the server watch a task that lasts; at its limit kill what the kernel has left alive."""
+        """Have the server watch a task that lasts; look at its limit for what the kernel has left alive."""
         left_s = assignment.began_s + assignment.task.timeout_ms / 1000 + LIMIT_GRACE_S - time.monotonic()
-        if left_s > 0:
-            assignment.watched = True
-            self._send(
-                WatchSlot(
-                    slot=self.number,
-                    number=assignment.number,
-                    operation=assignment.task.operation,
-                    base_bytes=self._rss_bytes,
-                )
-            )
-            assignment.timer = self._loop.call_later(left_s, self._on_limit, assignment)
-        else:
-            self._on_limit(assignment)
-
-    def _on_limit(self, assignment: _Assignment) -> None:
-        assignment.timer = self._loop.call_later(READING_S, self._on_overtime, assignment)
+        if left_s <= 0:
+            assignment.timer = self._loop.call_later(READING_S, self._on_overtime, assignment)
+            return
+        operation, base_bytes = assignment.task.operation, self._rss_bytes
+        assignment.watched = True
+        self._send(WatchSlot(self.number, assignment.number, operation, base_bytes))
+        assignment.timer = self._loop.call_later(left_s, self._on_timer, assignment)
 
     def _on_overtime(self, assignment: _Assignment) -> None:
-        if self._frames.has_begun:
-            assignment.timer = self._loop.call_later(REPLYING_S, self.kill, FailureCode.TIMEOUT)
-        else:
-            self.kill(FailureCode.TIMEOUT)
+        wait_s = REPLYING_S if self._frames.has_begun else 0
+        assignment.timer = self._loop.call_later(wait_s, self.kill, FailureCode.TIMEOUT)
 
     def _release(self, assignment: _Assignment) -> None:
         if assignment.timer is not None:
@@ -275,13 +263,8 @@ class Slot(asyncio.Protocol):
         text, dropped = self._output.take()
         if text:
             task = assignment.task
-            log.info(
-                "operation.output",
-                request=task.key,
-                operation=task.operation,
-                text=text,
-                dropped_bytes=dropped,
-            )
+            told = {"request": task.key, "operation": task.operation, "text": text}
+            log.info("operation.output", **told, dropped_bytes=dropped)
 
     def _spend(self, reason: str) -> None:
         self.usable = False
@@ -316,19 +299,20 @@ class Slot(asyncio.Protocol):
         assignment = self._assignment
         if assignment is None or assignment.result.done():
             return
-        if error is None:
-            error = self._blameless(assignment)
-        if error is not None:
-            assignment.result.set_exception(error)
+        if blameless := error or self._blameless(assignment):
+            assignment.result.set_exception(blameless)
             return
-        result = died(self._death(assignment))
-        log.warning(
-            "slot.died",
-            slot=self.number,
-            pid=self.pid,
-            request=assignment.task.key,
-            reason=result.failure.message,
+        exited, task = self._exited, assignment.task
+        ended_s = time.monotonic() if exited is None else exited.at_s
+        result = died(
+            exited,
+            elapsed_ms=(ended_s - assignment.began_s) * 1000,
+            limit_ms=task.timeout_ms,
+            stopped_for=assignment.stopped_for,
+            violation=self._violation,
         )
+        reason = result.failure.message
+        log.warning("slot.died", slot=self.number, pid=self.pid, request=task.key, reason=reason)
         assignment.result.set_result(result)
 
     def _status(self) -> str:
@@ -345,16 +329,3 @@ class Slot(asyncio.Protocol):
         if self._exited is not None and self._exited.exceeded and self._exited.number != assignment.number:
             return SlotStartError("the process of the slot was killed for what its last task took")
         return None
-
-    def _death(self, assignment: _Assignment) -> Death:
-        exited = self._exited
-        ended_s = time.monotonic() if exited is None else exited.at_s
-        return Death(
-            status=exited.status if exited else None,
-            elapsed_ms=(ended_s - assignment.began_s) * 1000,
-            limit_ms=assignment.task.timeout_ms,
-            stopped_for=assignment.stopped_for,
-            exceeded=exited.exceeded if exited else "",
-            violation=self._violation,
-            peak_rss_bytes=exited.peak_rss_bytes if exited else None,
-        )

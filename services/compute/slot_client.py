@@ -177,7 +177,7 @@ class SlotServerClient:
             case Forked(slot=number, pid=pid):
                 self._slots[number].pid = pid
             case StartFailed(slot=number, message=message):
-                self._slots.pop(number).on_start_failed(SlotStartError(message))
+                self._slots.pop(number).lose(SlotStartError(message))
             case Exited(slot=number):
                 self._slots.pop(number).on_exited(notice)
 
@@ -188,7 +188,7 @@ class SlotServerClient:
         self._loop.remove_reader(self._control.fileno())
         self._control.close()
         for slot in self._slots.values():
-            slot.on_server_lost(error)
+            slot.lose(error)
         self._slots.clear()
         if self._stopping:
             self.lost.set_result(None)

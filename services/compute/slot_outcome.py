@@ -5,10 +5,10 @@ import signal
 from dataclasses import dataclass
 from typing import Final
 
-from services.compute.slot_protocol import ReplyKind, TaskReply
+from services.compute.slot_protocol import Exceeded, Exited, ReplyKind, TaskReply
 from shared.domain.requests import Failure, FailureCode
 
-__all__ = ["Completed", "Death", "Failed", "TaskResult", "died", "replied"]
+__all__ = ["Completed", "Failed", "TaskResult", "died", "replied"]
 
 _CODES: Final[dict[ReplyKind, FailureCode]] = {
     "raised": FailureCode.OPERATION_ERROR,
@@ -18,7 +18,7 @@ _CODES: Final[dict[ReplyKind, FailureCode]] = {
     "invalid_result": FailureCode.INVALID_RESULT,
     "too_large": FailureCode.RESULT_TOO_LARGE,
 }
-_EXCEEDED: Final = {
+_EXCEEDED: Final[dict[Exceeded, str]] = {
     "memory": "the processes of the operation, with their files in TMPDIR, took more memory than it may have",
     "processes": "the operation was killed: it had more processes than it may have at a time",
 }
@@ -45,29 +45,6 @@ class Failed:
 TaskResult = Completed | Failed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Death:
-    """The end of a task's process.
-
-    Args:
-        status: as from `wait`; None when the process would not even die in time.
-        elapsed_ms: from the hand-over of the task to the death.
-        limit_ms: the task's time limit.
-        stopped_for: why the consumer killed it, if it did.
-        exceeded: the limit that the server killed it for, if it did.
-        violation: how the slot broke the protocol, if it did, for which it was killed.
-        peak_rss_bytes: what the task used at most, if known.
-    """
-
-    status: int | None
-    elapsed_ms: float
-    limit_ms: int
-    stopped_for: FailureCode | None = None
-    exceeded: str = ""
-    violation: str = ""
-    peak_rss_bytes: int | None = None
-
-
 def replied(reply: TaskReply, body: bytes) -> TaskResult:
     """The result of a task whose process lived to tell."""
     if reply.kind == "completed":
@@ -81,33 +58,52 @@ def replied(reply: TaskReply, body: bytes) -> TaskResult:
     return Failed(failure=failure, compute_ms=reply.compute_ms, fields=reply.fields)
 
 
-def died(death: Death) -> Failed:
-    """The result of a task whose process is gone."""
-    code = None if death.status is None else os.waitstatus_to_exitcode(death.status)
-    reason = death.stopped_for
-    if reason is None and code == -signal.SIGKILL:
-        if death.exceeded == "memory":
-            reason = FailureCode.MEMORY
-        elif not death.exceeded and death.elapsed_ms >= death.limit_ms:
-            reason = FailureCode.TIMEOUT
+def died(
+    exited: Exited | None,
+    *,
+    elapsed_ms: float,
+    limit_ms: int,
+    stopped_for: FailureCode | None = None,
+    violation: str = "",
+) -> Failed:
+    """The result of a task whose process is gone.
+
+    Args:
+        exited: how it died; None when it would not even die in time.
+        elapsed_ms: from the hand-over of the task to the death.
+        limit_ms: the task's time limit.
+        stopped_for: why the consumer killed it, if it did.
+        violation: how the slot broke the protocol, if it did, for which it was killed.
+    """
+    code = None if exited is None else os.waitstatus_to_exitcode(exited.status)
+    exceeded: Exceeded = exited.exceeded if exited is not None and code == -signal.SIGKILL else ""
+    reason = stopped_for
+    if reason is None and exceeded == "memory":
+        reason = FailureCode.MEMORY
+    elif reason is None and not exceeded and code == -signal.SIGKILL and elapsed_ms >= limit_ms:
+        reason = FailureCode.TIMEOUT
     failure = Failure(
         code=reason or FailureCode.CRASHED,
-        message=_words(death, code, reason),
+        message=_words(code, reason, exceeded, violation, limit_ms),
         signal=_signal_name(-code) if code is not None and code < 0 else None,
         exit_code=code if code is not None and code >= 0 else None,
-        limit_ms=death.limit_ms if reason is FailureCode.TIMEOUT else None,
-        peak_rss_bytes=death.peak_rss_bytes,
+        limit_ms=limit_ms if reason is FailureCode.TIMEOUT else None,
+        peak_rss_bytes=exited.peak_rss_bytes if exited else None,
     )
-    return Failed(failure=failure, compute_ms=round(death.elapsed_ms, 3))
+    return Failed(failure=failure, compute_ms=round(elapsed_ms, 3))
 
 
-def _words(death: Death, code: int | None, reason: FailureCode | None) -> str:
+def _words(
+    code: int | None, reason: FailureCode | None, exceeded: Exceeded, violation: str, limit_ms: int
+) -> str:
     if reason is FailureCode.TIMEOUT:
-        return f"the operation was killed at its time limit of {death.limit_ms} ms"
-    if death.stopped_for is not None:
-        return f"the operation was killed while it ran: {death.stopped_for.value}"
-    if code in (None, -signal.SIGKILL) and (death.exceeded or death.violation):
-        return _EXCEEDED.get(death.exceeded, f"the process of the operation {death.violation}")
+        return f"the operation was killed at its time limit of {limit_ms} ms"
+    if exceeded and reason in (None, FailureCode.MEMORY):
+        return _EXCEEDED[exceeded]
+    if reason is not None:
+        return f"the operation was killed while it ran: {reason.value}"
+    if violation and code in (None, -signal.SIGKILL):
+        return f"the process of the operation {violation}"
     if code is None:
         return "the process of the operation would not die"
     if code >= 0:

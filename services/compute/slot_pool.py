@@ -11,7 +11,6 @@ from prometheus_client import Counter
 
 from services.compute.slot import RecyclePolicy, Slot, SlotServerError
 from services.compute.slot_client import SlotServerClient
-from services.compute.slot_protocol import NOT_REUSABLE
 from services.compute.slot_queue import SlotQueue
 from shared.domain.types import Mode
 from shared.kafka.backoff import backoff_s
@@ -212,9 +211,8 @@ class SlotPool:
             self._free.remove(slot)
         if slot.tasks == 0:
             self._pause_s = next(self._backoff)
-        if slot.retire_reason != NOT_REUSABLE:
-            SLOTS_REPLACED.inc()
-            log.info("slot.ended", slot=slot.number, pid=slot.pid, reason=slot.retire_reason)
+        SLOTS_REPLACED.inc()
+        log.info("slot.ended", slot=slot.number, pid=slot.pid, reason=slot.retire_reason)
         self._short.set()
 
     async def _keep_full(self, server: SlotServerClient) -> None:

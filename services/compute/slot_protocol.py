@@ -15,9 +15,9 @@ __all__ = [
     "LENGTHS",
     "MAX_HEADER_BYTES",
     "MAX_PACKET_BYTES",
-    "NOT_REUSABLE",
     "Broken",
     "Command",
+    "Exceeded",
     "Exited",
     "Forked",
     "FrameError",
@@ -44,12 +44,19 @@ LENGTHS: Final = struct.Struct(">II")
 MAX_HEADER_BYTES: Final = 64 * 1024
 MAX_PACKET_BYTES: Final = 64 * 1024
 
-NOT_REUSABLE: Final = "its operation is not reusable"
-"""The reason to retire a slot that is none to count or to log."""
-
 ReplyKind = Literal[
-    "completed", "raised", "memory", "invalid_input", "unknown_operation", "invalid_result", "too_large"
+    "completed",
+    "not_started",
+    "raised",
+    "memory",
+    "invalid_input",
+    "unknown_operation",
+    "invalid_result",
+    "too_large",
 ]
+
+Exceeded = Literal["", "memory", "processes"]
+"""A limit of all processes of a task."""
 
 
 class TaskRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,9 +82,9 @@ class TaskReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     number: int
     kind: ReplyKind
-    compute_ms: float
-    rss_bytes: int
-    peak_rss_bytes: int
+    compute_ms: float = 0
+    rss_bytes: int = 0
+    peak_rss_bytes: int = 0
     retire_reason: str = ""
     error_type: str = ""
     message: str = ""
@@ -96,7 +103,7 @@ class KillSlot(msgspec.Struct, frozen=True, tag="kill"):
     slot: int
 
 
-class WatchSlot(msgspec.Struct, frozen=True, tag="watch", kw_only=True):
+class WatchSlot(msgspec.Struct, frozen=True, tag="watch"):
     """Hold the processes of a slot to the limits of the operation that task `number` runs.
 
     `base_bytes` was resident before the task. Without an operation the watch ends.
@@ -153,7 +160,7 @@ class Exited(msgspec.Struct, frozen=True, tag="exited", kw_only=True, omit_defau
     peak_rss_bytes: int
     at_s: float
     number: int = 0
-    exceeded: str = ""
+    exceeded: Exceeded = ""
     left: int = 0
 
 

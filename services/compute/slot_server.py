@@ -29,6 +29,7 @@ from services.compute.slot_protocol import (
     MAX_PACKET_BYTES,
     Broken,
     Command,
+    Exceeded,
     Exited,
     Forked,
     KillSlot,
@@ -69,7 +70,7 @@ class _Child:
     directory: str
     watched_number: int = 0
     allowed_bytes: int | None = None
-    exceeded: str = ""
+    exceeded: Exceeded = ""
 
 
 class SlotServer:
@@ -220,7 +221,7 @@ class SlotServer:
         self._control.send(encode(notice))
 
 
-def _exceeded(child: _Child, allowed_bytes: int) -> str:
+def _exceeded(child: _Child, allowed_bytes: int) -> Exceeded:
     """The limit that the processes of a slot are beyond, or nothing."""
     pids = {child.pid, *descendants(child.pid)}
     if len(pids) > MAX_PROCESSES:

@@ -87,11 +87,13 @@ class ProcessState:
         ]
         if self._has_more_threads():
             found.append("threads left behind")
+        return ", ".join(filter(None, (*found, self.left_behind())))
+
+    def left_behind(self) -> str:
+        """What outlives this process, in words; empty when nothing does."""
         if os.pread(self._children, 1, 0):
-            found.append("processes left behind")
-        if self._has_files():
-            found.append("files left in TMPDIR")
-        return ", ".join(found)
+            return "processes left behind"
+        return "files left in TMPDIR" if self._has_files() else ""
 
     def _open_files(self) -> int:
         """Number of open descriptors: the size of the directory since Linux 6.2, before that 0."""

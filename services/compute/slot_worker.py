@@ -12,7 +12,7 @@ import tempfile
 import time
 from contextlib import suppress
 from contextvars import copy_context
-from typing import Final
+from typing import Final, NoReturn
 
 import msgspec
 
@@ -27,7 +27,6 @@ from services.compute.slot_isolation import (
 )
 from services.compute.slot_protocol import (
     LENGTHS,
-    NOT_REUSABLE,
     ReplyKind,
     SlotReady,
     TaskReply,
@@ -69,10 +68,69 @@ def run_slot(parent: int, channel: socket.socket, output: int, directory: str, r
         registry: the operations, loaded before the fork.
     """
     _isolate(parent, channel, output, directory)
+    replied = os.eventfd(0, os.EFD_NONBLOCK)
     worker = _Worker(registry, directory)
     channel.sendall(pack_frame(SlotReady(worker.limit.resident_bytes())))
     while (frame := _receive(channel)) is not None:
-        channel.sendall(worker.run(*frame))
+        request, body = _requests.decode(frame[0]), frame[1]
+        if registry.is_reusable(request.operation):
+            channel.sendall(worker.run(request, body))
+            continue
+        try:
+            pid = os.fork()
+        except OSError as error:
+            channel.sendall(pack_frame(_not_started(request, error)))
+            continue
+        if pid == 0:
+            _run_once(channel, directory, registry, request, body, replied)
+        _end_as(os.waitpid(pid, 0)[1], replied)
+
+
+def _run_once(
+    channel: socket.socket,
+    directory: str,
+    registry: Registry,
+    request: TaskRequest,
+    body: bytes,
+    replied: int,
+) -> NoReturn:
+    """Run one task in this fork of the slot, which ends with it."""
+    status = 1
+    try:
+        signal_when_parent_dies(signal.SIGKILL, os.getpgrp())
+        adopt_orphans()
+        channel.sendall(_Worker(registry, directory, once=True).run(request, body))
+        os.eventfd_write(replied, 1)
+        status = 0
+    except BaseException:  # noqa: BLE001 - shown, then the process ends
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(status)
+
+
+def _end_as(status: int, replied: int) -> None:
+    """Go on after a fork that has replied; after any other end in the same way, for the server to tell."""
+    code = os.waitstatus_to_exitcode(status)
+    if code == 0:
+        with suppress(BlockingIOError):
+            os.eventfd_read(replied)
+            return
+    if code < 0:
+        with suppress(OSError):
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    os._exit(code)
+
+
+def _not_started(request: TaskRequest, error: OSError) -> TaskReply:
+    return TaskReply(
+        number=request.number,
+        kind="not_started",
+        message=str(error),
+        compute_ms=0,
+        rss_bytes=0,
+        peak_rss_bytes=0,
+    )
 
 
 def _isolate(parent: int, channel: socket.socket, output: int, directory: str) -> None:
@@ -108,18 +166,18 @@ def _receive_exactly(channel: socket.socket, count: int) -> bytes | None:
 
 
 class _Worker:
-    """Runs tasks; whatever an operation raises becomes a reply."""
+    """Runs tasks, or with `once` the only one; whatever an operation raises becomes a reply."""
 
-    def __init__(self, registry: Registry, directory: str) -> None:
+    def __init__(self, registry: Registry, directory: str, *, once: bool = False) -> None:
         self._registry = registry
+        self._once = once
         self._timer = KernelTimer()
         self._peak_reset = os.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
         self.limit = GrowthLimit()
         self._state = ProcessState(directory)
 
-    def run(self, header: bytes, body: bytes) -> bytes:
+    def run(self, request: TaskRequest, body: bytes) -> bytes:
         """The frame that replies to a request, sent when nothing of the task is left to run."""
-        request = _requests.decode(header)
         self._timer.arm(request.timeout_ms)
         with suppress(OSError):
             os.pwrite(self._peak_reset, RESET_PEAK, 0)
@@ -134,7 +192,7 @@ class _Worker:
             message=self._describe(kind, error, request.operation),
             fields=_fields(error),
             peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            retire_reason=self._clean_up(kind, error, request.operation),
+            retire_reason=self._clean_up(kind, error),
             rss_bytes=self.limit.resident_bytes(),
         )
         self._timer.disarm()
@@ -154,7 +212,7 @@ class _Worker:
         finally:
             self.limit.lift()
 
-    def _clean_up(self, kind: ReplyKind, error: BaseException | None, name: str) -> str:
+    def _clean_up(self, kind: ReplyKind, error: BaseException | None) -> str:
         """Run what the task still owes (finalizers, buffered output) within its own time limit.
 
         Returns why the process must not be used again, or nothing.
@@ -166,11 +224,9 @@ class _Worker:
             with suppress(Exception):
                 stream.flush()
         _libc.fflush(None)
-        if kind == "memory":
-            return "memory limit reached"
-        if kind != "unknown_operation" and not self._registry.get(name).reusable:
-            return NOT_REUSABLE
-        return self._state.changed()
+        if self._once:
+            return self._state.left_behind()
+        return "memory limit reached" if kind == "memory" else self._state.changed()
 
     def _describe(self, kind: ReplyKind, error: BaseException | None, name: str) -> str:
         """The words of an exception, whose `__str__` is the operation's own and may fail in any way."""

@@ -377,6 +377,11 @@ def _leave_a_file() -> None:
         file.write(b"left")
 
 
+def leave_a_file_behind(_: Hazard) -> dict[str, int]:
+    _leave_a_file()
+    return {"value": 1}
+
+
 def use_files_tidily(_: Hazard) -> dict[str, int]:
     with tempfile.NamedTemporaryFile() as file:
         file.write(b"gone")

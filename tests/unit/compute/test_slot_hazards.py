@@ -21,7 +21,9 @@ from tests.unit.compute.support import (
     nap,
     neighbours,
     noted_pids,
+    run,
     running_pool,
+    task,
     task_of,
 )
 
@@ -71,8 +73,9 @@ FAULTS: Final = {
 }
 
 
+@pytest.mark.parametrize("operation", ["hazard", "hazard_once"])
 @pytest.mark.parametrize("kind", FAULTS)
-async def test_a_fault_is_told_and_harms_no_neighbour(kind: str, tmp_path: Path) -> None:
+async def test_a_fault_is_told_and_harms_no_neighbour(kind: str, operation: str, tmp_path: Path) -> None:
     expected = FAULTS[kind]
     note = tmp_path / "pids"
     note.touch()
@@ -80,7 +83,8 @@ async def test_a_fault_is_told_and_harms_no_neighbour(kind: str, tmp_path: Path)
         naps = asyncio.create_task(neighbours(pool, NEIGHBOURS, LIMIT_MS))
         await until(lambda: pool.running == NEIGHBOURS)
         limit_ms = LIMIT_MS if expected is TIMEOUT else 60_000
-        outcome = failed(await hazard(pool, kind, limit_ms, str(note)))
+        wanted = task(operation, {"kind": kind, "note": str(note)}, limit_ms)
+        outcome = failed(await run(pool, wanted))
         assert [completed(each) for each in await naps] == [{"value": each} for each in range(NEIGHBOURS)]
     failure = outcome.failure
     assert failure.code is expected.code, failure

@@ -5,7 +5,8 @@ from typing import Any, Final
 
 import pytest
 
-from services.compute.slot_outcome import Death, died
+from services.compute.slot_outcome import died
+from services.compute.slot_protocol import Exited
 from shared.domain.requests import FailureCode
 
 KILLED: Final = int(signal.SIGKILL)
@@ -35,8 +36,10 @@ EXIT: Final = 256
     ],
 )
 def test_a_death_tells_its_reason(death: dict[str, Any], code: FailureCode, words: str) -> None:
-    facts = {"elapsed_ms": 12.3456, "peak_rss_bytes": 5} | death
-    failure = died(Death(limit_ms=1000, **facts)).failure
+    facts = {"elapsed_ms": 12.3456} | death
+    status, exceeded = facts.pop("status"), facts.pop("exceeded", "")
+    exited = Exited(slot=1, status=status, peak_rss_bytes=5, at_s=0, exceeded=exceeded)
+    failure = died(None if status is None else exited, limit_ms=1000, **facts).failure
     assert failure.code is code
     assert words in failure.message
     assert (failure.limit_ms == 1000) is (code is FailureCode.TIMEOUT)

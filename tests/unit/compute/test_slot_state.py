@@ -1,16 +1,16 @@
 """Nothing of a task is there for the next one: its slot ends, unless there is nothing left to notice."""
 
+from pathlib import Path
 from typing import Final
 
 import pytest
 
 from services.compute.slot_pool import SlotPool
-from services.compute.slot_protocol import NOT_REUSABLE
 from shared.domain.types import Mode
 from shared.operations.builtin import BUILTIN_OPERATIONS
 from shared.operations.model import Operation
 from tests.support.waiting import until
-from tests.unit.compute.support import completed, failed, running_pool, task, task_of
+from tests.unit.compute.support import completed, gone, noted_pids, running_pool, task, task_of
 
 REASONS: Final = {
     "files": "files left open",
@@ -55,22 +55,45 @@ async def test_the_context_of_decimal_is_each_tasks_own(pool: SlotPool) -> None:
         assert third == {"third": "0.3333333333333333333333333333"}
 
 
-async def test_an_operation_that_is_not_reusable_has_a_process_for_each_task() -> None:
-    async with running_pool(slots=1, spares=1) as pool:
-        pids = set()
-        for kind in ("use_files_tidily", "raise_error", "use_files_tidily"):
-            async with pool.acquire(Mode.ASYNC, "hazard_once") as slot:
-                await slot.run(task("hazard_once", {"kind": kind}))
-                assert slot.retire_reason == NOT_REUSABLE
-                pids.add(slot.pid)
-        assert len(pids) == 3
-        await until(lambda: pool.ready)
-
-
-async def test_an_invalid_input_has_run_code_of_its_operation(pool: SlotPool) -> None:
+@pytest.mark.parametrize("change", [change for change in REASONS if change != "left file"])
+async def test_a_task_that_has_a_process_of_its_own_leaves_its_slot_as_it_was(
+    pool: SlotPool, change: str
+) -> None:
     async with pool.acquire(Mode.ASYNC, "hazard_once") as slot:
-        failed(await slot.run(task("hazard_once", {"kind": 5})))
-        assert slot.retire_reason == NOT_REUSABLE
+        completed(await slot.run(task("hazard_once", {"kind": "change_the_state", "note": change})))
+        assert slot.usable, slot.retire_reason
+        completed(await slot.run(task_of("do_nothing")))
+        assert slot.usable, slot.retire_reason
+
+
+async def test_tasks_of_an_operation_that_is_not_reusable_share_no_process(pool: SlotPool) -> None:
+    async with pool.acquire(Mode.ASYNC, "hazard_once") as slot:
+        told = [
+            completed(await slot.run(task("hazard_once", {"kind": "tell_surroundings"}))) for _ in range(3)
+        ]
+    assert len({each["pid"] for each in told} | {slot.pid}) == 4
+    assert {each["group"] for each in told} == {slot.pid}
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("leave_children", "processes"),
+        ("leave_a_daemon", "processes"),
+        ("leave_a_file_behind", "TMPDIR"),
+        ("leave_a_thread", ""),
+    ],
+)
+async def test_what_outlives_the_process_of_a_task_ends_the_slot(
+    pool: SlotPool, kind: str, reason: str, tmp_path: Path
+) -> None:
+    note = tmp_path / "pids"
+    note.touch()
+    async with pool.acquire(Mode.ASYNC, "hazard_once") as slot:
+        completed(await slot.run(task("hazard_once", {"kind": kind, "note": str(note)})))
+        assert reason in slot.retire_reason
+        assert slot.usable is not bool(reason)
+    await until(lambda: gone(noted_pids(note)))
 
 
 @pytest.mark.parametrize("operation", BUILTIN_OPERATIONS, ids=lambda each: each.name)
