@@ -1,7 +1,8 @@
 """A one-worker ProcessPoolExecutor beside consuma's slot: python -m bench.slots.
 
 Round trip of a trivial operation with a 300-byte input; throughput of two workers; what survives a crash with
-20 neighbours in flight; when a task that spins is really gone. Both run in this process, in turn.
+20 neighbours in flight; when a task that spins is really gone. The slots are measured with an operation that
+is reusable and with one that has a process for each task. All run in this process, in turn.
 """
 
 import argparse
@@ -30,6 +31,9 @@ from shared.operations.registry import load_registry
 from shared.operations.results import encode_result
 
 HAZARDS: Final = Path(__file__).parents[1] / "tests" / "support" / "hazards"
+ONCE: Final = json.dumps({"kind": "do_nothing", "note": "s" * 270}).encode()
+"""For an operation that does as little and is not reusable."""
+
 INPUT: Final = json.dumps({"seed": "s" * 270, "rounds": 1}).encode()
 NEIGHBOURS: Final = 20
 WORKERS: Final = 2
@@ -116,13 +120,11 @@ async def bench_executors(calls: int) -> list[str]:
     """The row of the standard library."""
     pool = Executors()
     try:
-        latencies = await round_trips(lambda: pool.run(compute, "hash_chain", INPUT), calls)
-        rate = await throughput(lambda: pool.run(compute, "hash_chain", INPUT), calls)
+        measured = await calls_of(lambda: pool.run(compute, "hash_chain", INPUT), calls)
         survivors, recovery_ms = await executor_survivors(pool)
     finally:
         pool.close()
-    row = [*latencies.row()[1:4], f"{rate:,.0f}", survivors, f"{recovery_ms:.1f}"]
-    return ["one-worker executors", *row, "not by itself"]
+    return ["one-worker executors", *measured, survivors, f"{recovery_ms:.1f}", "not by itself"]
 
 
 async def executor_survivors(pool: Executors) -> tuple[str, float]:
@@ -136,20 +138,26 @@ async def executor_survivors(pool: Executors) -> tuple[str, float]:
     return f"{survivors}/{NEIGHBOURS}", (time.perf_counter() - began) * 1000
 
 
-async def bench_slots(calls: int) -> list[str]:
-    """The row of consuma's slots."""
+async def bench_slots(calls: int) -> list[list[str]]:
+    """The rows of consuma's slots."""
     pool = SlotPool(SlotPoolSettings(slots=WORKERS, spares=1))
     await pool.start()
     try:
-        latencies = await round_trips(lambda: run(pool, "hash_chain", INPUT), calls)
-        rate = await throughput(lambda: run(pool, "hash_chain", INPUT), calls)
+        kept = await calls_of(lambda: run(pool, "hash_chain", INPUT), calls)
         survivors, recovery_ms = await slot_survivors(pool)
         killed_s = await kill_time(pool)
+        once = await calls_of(lambda: run(pool, "hazard_once", ONCE), calls // 10)
     finally:
         await pool.stop()
     late_ms = (killed_s - LIMIT_S) * 1000
-    row = [*latencies.row()[1:4], f"{rate:,.0f}", survivors, f"{recovery_ms:.1f}"]
-    return ["slots", *row, f"limit + {late_ms:.0f} ms"]
+    rest = [survivors, f"{recovery_ms:.1f}", f"limit + {late_ms:.0f} ms"]
+    return [["slots, reusable operation", *kept, *rest], ["slots, a process a task", *once, "", "", ""]]
+
+
+async def calls_of(call: Call, calls: int) -> list[str]:
+    """Latencies and throughput."""
+    latencies = await round_trips(call, calls)
+    return [*latencies.row()[1:4], f"{await throughput(call, calls):,.0f}"]
 
 
 async def run(pool: SlotPool, operation: str, data: bytes, timeout_ms: int = 60_000) -> object:
@@ -187,7 +195,7 @@ def main() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     os.environ["PYTHONPATH"] = str(HAZARDS)  # the slots' server finds the hazards there
     print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores, {options.calls:,} calls each")
-    rows = [asyncio.run(bench_executors(options.calls)), asyncio.run(bench_slots(options.calls))]
+    rows = [asyncio.run(bench_executors(options.calls)), *asyncio.run(bench_slots(options.calls))]
     head = (
         "",
         "p50 ms",

@@ -5,7 +5,7 @@ import gc
 import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Final, NoReturn
 
 import structlog
@@ -18,6 +18,7 @@ from services.compute.replies import Replies
 from services.compute.settings import ComputeSettings
 from services.compute.slot import SlotServerError
 from services.compute.slot_pool import SlotPool, SlotPoolSettings
+from services.compute.slot_tree import kill_descendants
 from shared.http.health import HealthServer
 from shared.kafka.backoff import backoff_s
 from shared.kafka.consumer import PartitionConsumer, Quarantine
@@ -31,6 +32,9 @@ log = structlog.get_logger()
 
 BULK_LINGER_MS: Final = 5
 """Outcomes of a backlog may share a request to the broker: a sixth more of them fits on the same cores."""
+
+DYING_S: Final = 3.0
+"""For the death of all that slots have started."""
 
 
 def create_app(settings: ComputeSettings) -> Callable[[asyncio.Event], Awaitable[None]]:
@@ -59,8 +63,11 @@ def _die() -> NoReturn:
 
     What ran may have ended the slots on purpose. A stop in good order would say in the group's commits that
     nothing was in flight, and the next owner would run it again as if nothing had happened, for ever.
+    What slots had forked off has come to this process with the death of their server, and dies first.
     """
-    sys.stdout.flush()
+    with suppress(Exception):  # a broken pipe must not turn this into a stop in good order
+        sys.stdout.flush()
+    kill_descendants(os.getpid(), DYING_S)
     os._exit(1)
 
 

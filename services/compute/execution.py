@@ -10,8 +10,8 @@ import structlog
 from services.compute import metrics
 from services.compute.journal import Journal, now_ms
 from services.compute.slot import Slot, Task
-from services.compute.slot_outcome import Completed, Failed, Outcome
-from services.compute.slot_pool import SlotPool, Turn
+from services.compute.slot_outcome import Completed, Failed, TaskResult
+from services.compute.slot_pool import SlotLease, SlotPool
 from shared.domain.execution import (
     Computed,
     Faulted,
@@ -84,7 +84,7 @@ class Execution:
         self._timeout_ms = timeout_ms
         self._cancelled = cancelled
         self._releasing = False
-        self._lease: Turn | None = None
+        self._lease: SlotLease | None = None
         self._slot: Slot | None = None
 
     def cancel(self) -> str:
@@ -128,7 +128,7 @@ class Execution:
             metrics.SECOND_ATTEMPTS.inc()
             attempt = decided.attempt
 
-    async def _attempt(self, attempt: int, queued_s: float) -> tuple[Outcome, float]:
+    async def _attempt(self, attempt: int, queued_s: float) -> tuple[TaskResult, float]:
         """Wait for a slot and run in it; the result, and how long the wait was, in ms."""
         context, request = self._context, self._request
         self._check()
@@ -246,7 +246,7 @@ class Announcer:
         await self._journal.started(event, execution.submission.traceparent)
 
 
-def _execution(result: Outcome, queue_ms: float) -> Computed | Faulted:
+def _execution(result: TaskResult, queue_ms: float) -> Computed | Faulted:
     if isinstance(result, Completed):
         text = JsonText(result.result.decode())
         return Computed(result=text, queue_ms=queue_ms, compute_ms=result.compute_ms)

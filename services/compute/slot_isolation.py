@@ -12,12 +12,12 @@ from contextlib import suppress
 from typing import Final
 
 __all__ = [
+    "GrowthLimit",
     "KernelTimer",
     "adopt_orphans",
     "close_inherited_files",
-    "die_with_parent",
     "ignore_termination",
-    "limit_memory",
+    "signal_when_parent_dies",
     "yield_to_others",
 ]
 
@@ -27,27 +27,25 @@ CLOCK_MONOTONIC: Final = 1
 SIGEV_SIGNAL: Final = 0
 
 NICENESS: Final = 5
+PAGE_BYTES: Final = resource.getpagesize()
 OOM_SCORE: Final = "800"
 """Of 1000. The kernel, out of memory, takes a slot before any service."""
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
-def die_with_parent(parent: int) -> None:
-    """Have the kernel send SIGKILL when the process `parent`, which forked this one, is gone."""
-    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+def signal_when_parent_dies(number: signal.Signals, parent: int) -> None:
+    """Have the kernel send a signal when the thread of `parent` that forked this process is gone."""
+    if _libc.prctl(PR_SET_PDEATHSIG, int(number), 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl PR_SET_PDEATHSIG failed")
     if os.getppid() != parent:
         os._exit(1)
 
 
 def adopt_orphans() -> None:
     """Become the parent of descendants whose own parent ends, so that no double fork escapes."""
-    _prctl(PR_SET_CHILD_SUBREAPER, 1)
-
-
-def _prctl(option: int, value: int) -> None:
-    if _libc.prctl(option, value, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), f"prctl {option} failed")
+    if _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl PR_SET_CHILD_SUBREAPER failed")
 
 
 def yield_to_others() -> None:
@@ -76,13 +74,29 @@ def close_inherited_files(kept: int) -> None:
     os.closerange(kept + 1, highest + 1)
 
 
-def limit_memory(allowed_bytes: int | None) -> None:
-    """Let the address space grow by `allowed_bytes` from where it is, or without limit."""
-    soft = resource.RLIM_INFINITY
-    if allowed_bytes is not None:
-        with open("/proc/self/statm") as file:
-            soft = int(file.read().split()[0]) * resource.getpagesize() + allowed_bytes
-    resource.setrlimit(resource.RLIMIT_AS, (soft, resource.RLIM_INFINITY))
+class GrowthLimit:
+    """How much address space this process may gain, and how long a file that it writes may be."""
+
+    def __init__(self) -> None:
+        self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+
+    def set(self, allowed_bytes: int) -> None:
+        """Limit both, for the children that come as well."""
+        size = int(os.pread(self._statm, 256, 0).split()[0]) * PAGE_BYTES
+        _set_limits(size + allowed_bytes, allowed_bytes)
+
+    def lift(self) -> None:
+        """Limit neither."""
+        _set_limits(resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+
+    def resident_bytes(self) -> int:
+        """Memory of this process in use."""
+        return int(os.pread(self._statm, 256, 0).split()[1]) * PAGE_BYTES
+
+
+def _set_limits(address_space_bytes: int, file_bytes: int) -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (address_space_bytes, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, resource.RLIM_INFINITY))
 
 
 class _SigEvent(ctypes.Structure):

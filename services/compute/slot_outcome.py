@@ -1,22 +1,26 @@
-"""How a task in a slot went: what its process answered, or how it died, as values of the domain. Pure."""
+"""How a task in a slot went: what its process replied, or how it died, as values of the domain. Pure."""
 
 import os
 import signal
 from dataclasses import dataclass
 from typing import Final
 
-from services.compute.slot_protocol import Answer, AnswerKind
+from services.compute.slot_protocol import Exceeded, Exited, ReplyKind, TaskReply
 from shared.domain.requests import Failure, FailureCode
 
-__all__ = ["Completed", "Failed", "Outcome", "answered", "died"]
+__all__ = ["Completed", "Failed", "TaskResult", "died", "replied"]
 
-_CODES: Final[dict[AnswerKind, FailureCode]] = {
+_CODES: Final[dict[ReplyKind, FailureCode]] = {
     "raised": FailureCode.OPERATION_ERROR,
     "memory": FailureCode.MEMORY,
     "invalid_input": FailureCode.INVALID_INPUT,
     "unknown_operation": FailureCode.UNKNOWN_OPERATION,
     "invalid_result": FailureCode.INVALID_RESULT,
     "too_large": FailureCode.RESULT_TOO_LARGE,
+}
+_EXCEEDED: Final[dict[Exceeded, str]] = {
+    "memory": "the processes of the operation, with their files in TMPDIR, took more memory than it may have",
+    "processes": "the operation was killed: it had more processes than it may have at a time",
 }
 
 
@@ -38,63 +42,71 @@ class Failed:
     fields: tuple[tuple[str, str], ...] = ()
 
 
-Outcome = Completed | Failed
+TaskResult = Completed | Failed
 
 
-def answered(answer: Answer, body: bytes) -> Outcome:
-    """The outcome of a task whose process lived to tell."""
-    if answer.kind == "completed":
-        return Completed(result=body, compute_ms=answer.compute_ms, peak_rss_bytes=answer.peak_rss_bytes)
+def replied(reply: TaskReply, body: bytes) -> TaskResult:
+    """The result of a task whose process lived to tell."""
+    if reply.kind == "completed":
+        return Completed(result=body, compute_ms=reply.compute_ms, peak_rss_bytes=reply.peak_rss_bytes)
     failure = Failure(
-        code=_CODES[answer.kind],
-        message=answer.message,
-        type=answer.error_type or None,
-        peak_rss_bytes=answer.peak_rss_bytes,
+        code=_CODES[reply.kind],
+        message=reply.message,
+        type=reply.error_type or None,
+        peak_rss_bytes=reply.peak_rss_bytes,
     )
-    return Failed(failure=failure, compute_ms=answer.compute_ms, fields=answer.fields)
+    return Failed(failure=failure, compute_ms=reply.compute_ms, fields=reply.fields)
 
 
 def died(
-    status: int | None,
+    exited: Exited | None,
     *,
-    stopped_for: FailureCode | None,
-    violation: str,
-    limit_ms: int,
     elapsed_ms: float,
-    peak_rss_bytes: int | None,
+    limit_ms: int,
+    stopped_for: FailureCode | None = None,
+    violation: str = "",
 ) -> Failed:
-    """The outcome of a task whose process is gone.
+    """The result of a task whose process is gone.
 
     Args:
-        status: as from `wait`; None when the process would not even die in time.
+        exited: how it died; None when it would not even die in time.
+        elapsed_ms: from the hand-over of the task to the death.
+        limit_ms: the task's time limit.
         stopped_for: why the consumer killed it, if it did.
         violation: how the slot broke the protocol, if it did, for which it was killed.
-        limit_ms: the task's time limit.
-        elapsed_ms: from the hand-over to now.
-        peak_rss_bytes: what the task used at most, if known.
     """
-    code = None if status is None else os.waitstatus_to_exitcode(status)
-    if stopped_for is None and code == -signal.SIGKILL and elapsed_ms >= limit_ms:
-        stopped_for = FailureCode.TIMEOUT
+    code = None if exited is None else os.waitstatus_to_exitcode(exited.status)
+    exceeded: Exceeded = exited.exceeded if exited is not None and code == -signal.SIGKILL else ""
+    reason = stopped_for
+    if reason is None and exceeded == "memory":
+        reason = FailureCode.MEMORY
+    elif reason is None and not exceeded and code == -signal.SIGKILL and elapsed_ms >= limit_ms:
+        reason = FailureCode.TIMEOUT
     failure = Failure(
-        code=stopped_for or FailureCode.CRASHED,
-        message=_words(code, stopped_for, violation, limit_ms),
+        code=reason or FailureCode.CRASHED,
+        message=_words(code, reason, exceeded, violation, limit_ms),
         signal=_signal_name(-code) if code is not None and code < 0 else None,
         exit_code=code if code is not None and code >= 0 else None,
-        limit_ms=limit_ms if stopped_for is FailureCode.TIMEOUT else None,
-        peak_rss_bytes=peak_rss_bytes,
+        limit_ms=limit_ms if reason is FailureCode.TIMEOUT else None,
+        peak_rss_bytes=exited.peak_rss_bytes if exited else None,
     )
     return Failed(failure=failure, compute_ms=round(elapsed_ms, 3))
 
 
-def _words(code: int | None, stopped_for: FailureCode | None, violation: str, limit_ms: int) -> str:
-    if stopped_for is FailureCode.TIMEOUT:
+def _words(
+    code: int | None, reason: FailureCode | None, exceeded: Exceeded, violation: str, limit_ms: int
+) -> str:
+    if reason is FailureCode.TIMEOUT:
         return f"the operation was killed at its time limit of {limit_ms} ms"
-    if stopped_for is not None:
-        return f"the operation was killed while it ran: {stopped_for.value}"
+    if exceeded and reason in (None, FailureCode.MEMORY):
+        return _EXCEEDED[exceeded]
+    if reason is not None:
+        return f"the operation was killed while it ran: {reason.value}"
     if violation and code in (None, -signal.SIGKILL):
         return f"the process of the operation {violation}"
-    if code is None or code >= 0:
+    if code is None:
+        return "the process of the operation would not die"
+    if code >= 0:
         return f"the process of the operation ended with exit code {code} before it had a result"
     hint = ", which memory pressure or a person may have sent" if code == -signal.SIGKILL else ""
     return f"the process of the operation was killed by {_signal_name(-code)}{hint}"

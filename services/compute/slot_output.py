@@ -1,6 +1,7 @@
 """What operations print: read as it comes, so that printing never blocks for long; kept up to a limit."""
 
 import asyncio
+import fcntl
 import os
 from contextlib import suppress
 from typing import Final
@@ -11,7 +12,10 @@ KEPT_BYTES: Final = 8 * 1024
 CHUNK_BYTES: Final = 64 * 1024
 """Capacity of a pipe, so one read empties it."""
 
-PAUSE_S: Final = 0.01
+FLOOD_BYTES: Final = 1024 * 1024
+"""Capacity of a pipe whose output is thrown away, the most that a user may ask for; one splice empties it."""
+
+PAUSE_S: Final = 0.001
 """Between reads of what is thrown away: endless printing must not keep the event loop busy."""
 
 
@@ -26,18 +30,23 @@ class OutputTap:
         self._loop = asyncio.get_running_loop()
         self._kept = bytearray()
         self._dropped = 0
+        self._null: int | None = None
         self._pause: asyncio.TimerHandle | None = None
         self._open = True
         os.set_blocking(descriptor, False)
         self._loop.add_reader(descriptor, self._on_readable)
+
+    def forget(self) -> None:
+        """Drop what came between two tasks: it belongs to none."""
+        self._kept.clear()
+        self._dropped = 0
 
     def take(self) -> tuple[str, int]:
         """What has been printed since the last call, and how many bytes are missing at its end."""
         if self._open:
             self._read()
         text, dropped = self._kept.decode("utf-8", "replace"), self._dropped
-        self._kept.clear()
-        self._dropped = 0
+        self.forget()
         return text, dropped
 
     def close(self) -> None:
@@ -47,6 +56,8 @@ class OutputTap:
             self._open = False
             self._stop_reading()
             os.close(self._descriptor)
+            if self._null is not None:
+                os.close(self._null)
 
     def _on_readable(self) -> None:
         if not self._read():
@@ -60,12 +71,24 @@ class OutputTap:
     def _read(self) -> bool:
         """Whether there may ever be more."""
         with suppress(BlockingIOError):
+            if self._dropped:
+                return self._drop()
             chunk = os.read(self._descriptor, CHUNK_BYTES)
             room = KEPT_BYTES - len(self._kept)
             self._kept += chunk[:room]
             self._dropped += max(0, len(chunk) - room)
             return bool(chunk)
         return True
+
+    def _drop(self) -> bool:
+        """Throw away what is in the pipe, uncopied."""
+        if self._null is None:
+            self._null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+            with suppress(OSError):  # a user may own so many pages of pipes; then it stays small
+                fcntl.fcntl(self._descriptor, fcntl.F_SETPIPE_SZ, FLOOD_BYTES)
+        count = os.splice(self._descriptor, self._null, FLOOD_BYTES)
+        self._dropped += count
+        return count > 0
 
     def _stop_reading(self) -> None:
         self._loop.remove_reader(self._descriptor)

@@ -9,18 +9,19 @@ from typing import Final
 import structlog
 from prometheus_client import Counter
 
-from services.compute.slot import Slot, SlotServerError, SlotWear
-from services.compute.slot_host import SlotHost
+from services.compute.slot import RecyclePolicy, Slot, SlotServerError
+from services.compute.slot_client import SlotServerClient
 from services.compute.slot_queue import SlotQueue
 from shared.domain.types import Mode
 from shared.kafka.backoff import backoff_s
 
-__all__ = ["SlotPool", "SlotPoolSettings", "Turn"]
+__all__ = ["SlotLease", "SlotPool", "SlotPoolSettings"]
 
 log = structlog.get_logger()
 
-SLOTS_REPLACED: Final = Counter("consuma_slots_replaced", "Slots that died, were killed or wore out.")
+SLOTS_REPLACED: Final = Counter("consuma_slots_replaced", "Slots that died, were killed or were retired.")
 STOP_TIMEOUT_S: Final = 5.0
+MAX_BACKOFF_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,20 +32,20 @@ class SlotPoolSettings:
         slots: how many tasks run at a time.
         spares: processes started beyond them; a sync request that finds every slot taken runs in one.
         reserved: slots for sync requests while async ones wait too; by default half of them, one at least.
-        wear: when a slot is replaced.
+        recycle: when a slot is replaced.
     """
 
     slots: int = 2
     spares: int = 1
     reserved: int | None = None
-    wear: SlotWear = field(default_factory=SlotWear)
+    recycle: RecyclePolicy = field(default_factory=RecyclePolicy)
 
     def sync_share(self) -> int:
         """The slots that are reserved."""
         return max(1, self.slots // 2) if self.reserved is None else self.reserved
 
 
-class Turn:
+class SlotLease:
     """A place in the queue for a slot, and then the slot: held while this is entered.
 
     The caller bounds how many wait; `SlotQueue` says who is next.
@@ -83,36 +84,41 @@ class Turn:
 class SlotPool:
     """Hands slots to whoever is next and replaces those that are spent.
 
-    As many processes as slots and spares are kept alive. At most `slots` of them run a task at a time, but
-    where sync requests would wait for async ones.
+    As many usable slots as are set, and spares, are kept alive. At most `slots` of them run a task at a time,
+    but where sync requests would wait for async ones.
     """
 
     def __init__(self, settings: SlotPoolSettings) -> None:
         self._settings = settings
-        self._queue: SlotQueue[Turn] = SlotQueue(
+        self._queue: SlotQueue[SlotLease] = SlotQueue(
             settings.slots, settings.sync_share(), borrowed=settings.spares
         )
         self._alive: set[Slot] = set()
         self._free: list[Slot] = []
         self._short = asyncio.Event()
-        self._host: SlotHost | None = None
+        self._tried = asyncio.Event()
+        self._backoff = backoff_s(cap_s=MAX_BACKOFF_S)
+        self._pause_s = 0.0
+        self._server: SlotServerClient | None = None
         self._filler: asyncio.Task[None] | None = None
         self._stopping = False
 
     async def start(self) -> None:
-        """Start the slots and the spares.
+        """Start the slots and the spares; those that fail are tried again, by and by.
 
         Raises:
             SlotServerError: the operations cannot be loaded; the message says what to repair.
         """
-        self._host = SlotHost(self._settings.wear)
+        self._server = SlotServerClient(self._settings.recycle)
         try:
-            await self._host.start()
-            await self._fill(self._host)
+            await self._server.start()
         except BaseException:
-            await self._host.stop(STOP_TIMEOUT_S)
+            await self._server.stop(STOP_TIMEOUT_S)
             raise
-        self._filler = asyncio.create_task(self._keep_full(self._host), name="slot-filler")
+        self._filler = asyncio.create_task(self._keep_full(self._server), name="slot-filler")
+        tried = asyncio.create_task(self._tried.wait())
+        await asyncio.wait({tried, self._filler}, return_when=asyncio.FIRST_COMPLETED)
+        tried.cancel()
 
     async def watch(self) -> None:
         """Wait until the pool is stopped.
@@ -120,11 +126,11 @@ class SlotPool:
         Raises:
             SlotServerError: the slots are gone for good; the process should end, and be restarted.
         """
-        if self._host is None or self._filler is None:
+        if self._server is None or self._filler is None:
             raise AssertionError("the pool has not been started")
-        await asyncio.wait({self._host.lost, self._filler}, return_when=asyncio.FIRST_COMPLETED)
-        if self._host.lost.done():
-            return self._host.lost.result()
+        await asyncio.wait({self._server.lost, self._filler}, return_when=asyncio.FIRST_COMPLETED)
+        if self._server.lost.done():
+            return self._server.lost.result()
         return self._filler.result()
 
     async def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
@@ -133,42 +139,44 @@ class SlotPool:
         if self._filler is not None:
             self._filler.cancel()
             await asyncio.wait({self._filler})
-        if self._host is not None:
-            await self._host.stop(timeout_s)
-            for ended in (self._host.lost, self._filler):
+        if self._server is not None:
+            await self._server.stop(timeout_s)
+            for ended in (self._server.lost, self._filler):
                 if ended is not None and ended.done() and not ended.cancelled():
                     ended.exception()  # `watch` is who tells of it
 
-    def acquire(self, mode: Mode, operation: str) -> Turn:
-        """A turn at a slot, to be entered."""
-        return Turn(self, mode, operation)
+    def acquire(self, mode: Mode, operation: str) -> SlotLease:
+        """A lease of a slot, to be entered."""
+        return SlotLease(self, mode, operation)
 
-    def queue(self, turn: Turn) -> None:
-        """Have `turn` wait for a slot."""
-        self._queue.add(turn, turn.mode, turn.operation)
+    def queue(self, lease: SlotLease) -> None:
+        """Have `lease` wait for a slot."""
+        self._queue.add(lease, lease.mode, lease.operation)
         self._hand_out()
 
-    def give_up(self, turn: Turn) -> None:
-        """The wait of `turn` has ended with an error; it may have been given a slot on the way."""
-        if turn.granted.cancelled() or turn.granted.exception() is not None:
-            self._queue.remove(turn, turn.mode, turn.operation)
+    def give_up(self, lease: SlotLease) -> None:
+        """The wait of `lease` has ended with an error; it may have been given a slot on the way."""
+        if lease.granted.cancelled() or lease.granted.exception() is not None:
+            self._queue.remove(lease, lease.mode, lease.operation)
         else:
-            self.give_back(turn)
+            self.give_back(lease)
 
-    def give_back(self, turn: Turn) -> None:
-        """`turn` needs its slot no more."""
-        slot = turn.granted.result()
-        self._queue.release(turn.mode, turn.operation)
+    def give_back(self, lease: SlotLease) -> None:
+        """`lease` needs its slot no more."""
+        slot = lease.granted.result()
+        self._queue.release(lease.mode, lease.operation)
         if slot.usable:
             self._free.append(slot)
+            self._backoff = backoff_s(cap_s=MAX_BACKOFF_S)
         else:
             slot.retire()
+            self._replace(slot)
         self._hand_out()
 
     @property
     def ready(self) -> bool:
         """Whether there is a slot that works."""
-        return bool(self._alive)
+        return any(slot.usable for slot in self._alive)
 
     @property
     def running(self) -> int:
@@ -181,49 +189,54 @@ class SlotPool:
         return self._queue.waiting
 
     def _hand_out(self) -> None:
-        """Match free slots and turns; the slot that was used last is the one with warm caches."""
+        """Match free slots and leases; the slot that was used last is the one with warm caches."""
         while self._free:
-            turn = self._queue.take()
-            if turn is None:
+            if not self._free[-1].is_alive():
+                self._free.pop()  # its death is on its way
+                continue
+            lease = self._queue.take()
+            if lease is None:
                 return
-            if turn.granted.done():
-                self._queue.release(turn.mode, turn.operation)
+            if lease.granted.done():
+                self._queue.release(lease.mode, lease.operation)
             else:
-                turn.granted.set_result(self._free.pop())
+                lease.granted.set_result(self._free.pop())
 
-    def _on_death(self, slot: Slot, _: asyncio.Future[None]) -> None:
+    def _replace(self, slot: Slot, _: asyncio.Future[None] | None = None) -> None:
+        """Have another slot started in place of one that died or is to be retired."""
+        if self._stopping or slot not in self._alive:
+            return
         self._alive.discard(slot)
         if slot in self._free:
             self._free.remove(slot)
-        if self._stopping:
-            return
+        if slot.tasks == 0:
+            self._pause_s = next(self._backoff)
         SLOTS_REPLACED.inc()
-        log.info("slot.ended", slot=slot.number, pid=slot.pid, reason=slot.spent)
+        log.info("slot.ended", slot=slot.number, pid=slot.pid, reason=slot.retire_reason)
         self._short.set()
 
-    async def _keep_full(self, host: SlotHost) -> None:
+    async def _keep_full(self, server: SlotServerClient) -> None:
         while True:
+            while len(self._alive) < self._settings.slots + self._settings.spares:
+                await self._add(server)
+            self._tried.set()
             await self._short.wait()
             self._short.clear()
-            await self._fill(host)
 
-    async def _fill(self, host: SlotHost) -> None:
-        while len(self._alive) < self._settings.slots + self._settings.spares:
-            slot = await _start(host)
-            self._alive.add(slot)
-            self._free.append(slot)
-            slot.died.add_done_callback(partial(self._on_death, slot))
-            self._hand_out()
-
-
-async def _start(host: SlotHost) -> Slot:
-    """One more slot, as soon as the system has room for it."""
-    for wait_s in backoff_s(cap_s=2.0):
+    async def _add(self, server: SlotServerClient) -> None:
+        """Start a slot; after failures, and deaths of slots that had done nothing, ever more slowly."""
+        await asyncio.sleep(self._pause_s)
+        self._pause_s = 0.0
         try:
-            return await host.start_slot()
+            slot = await server.start_slot()
         except SlotServerError:
             raise
         except OSError as error:
-            log.warning("slot.start_retried", error=str(error), wait_s=round(wait_s, 2))
-            await asyncio.sleep(wait_s)
-    raise AssertionError("back-off has no end")
+            self._pause_s = next(self._backoff)
+            self._tried.set()
+            log.warning("slot.start_retried", error=str(error), wait_s=round(self._pause_s, 2))
+            return
+        self._alive.add(slot)
+        self._free.append(slot)
+        slot.died.add_done_callback(partial(self._replace, slot))
+        self._hand_out()

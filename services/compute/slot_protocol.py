@@ -15,20 +15,25 @@ __all__ = [
     "LENGTHS",
     "MAX_HEADER_BYTES",
     "MAX_PACKET_BYTES",
-    "Answer",
-    "AnswerKind",
     "Broken",
     "Command",
+    "Exceeded",
     "Exited",
+    "Forked",
     "FrameError",
     "FrameReader",
     "KillSlot",
     "Notice",
-    "Order",
-    "Ready",
+    "Ping",
+    "Pong",
+    "ReplyKind",
+    "ServerReady",
+    "SlotReady",
     "StartFailed",
     "StartSlot",
-    "Started",
+    "TaskReply",
+    "TaskRequest",
+    "WatchSlot",
     "encode",
     "pack_frame",
 ]
@@ -39,32 +44,48 @@ LENGTHS: Final = struct.Struct(">II")
 MAX_HEADER_BYTES: Final = 64 * 1024
 MAX_PACKET_BYTES: Final = 64 * 1024
 
-AnswerKind = Literal[
-    "completed", "raised", "memory", "invalid_input", "unknown_operation", "invalid_result", "too_large"
+ReplyKind = Literal[
+    "completed",
+    "not_started",
+    "raised",
+    "memory",
+    "invalid_input",
+    "unknown_operation",
+    "invalid_result",
+    "too_large",
 ]
 
+Exceeded = Literal["", "memory", "processes"]
+"""A limit of all processes of a task."""
 
-class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """What a slot is to run; the body of the frame is the input as JSON."""
+
+class TaskRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A task for a slot; the body of the frame is its input as JSON."""
 
     number: int
     operation: str
     timeout_ms: int
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How the order of that number went; the body of the frame is the result as JSON, or empty.
+class SlotReady(msgspec.Struct, frozen=True):
+    """The first frame of a slot, sent when it is isolated and can take a task."""
 
-    `worn` says why the process must not run another order, if so: what this one left behind in it. `fields`
-    says what is wrong where in an invalid input.
+    rss_bytes: int
+
+
+class TaskReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The end of the task of that number; the body of the frame is the result as JSON, or empty.
+
+    `retire_reason` says why the process must not run another task, if so. `fields` says what is wrong where
+    in an invalid input.
     """
 
     number: int
-    kind: AnswerKind
-    compute_ms: float
-    rss_bytes: int
-    peak_rss_bytes: int
-    worn: str = ""
+    kind: ReplyKind
+    compute_ms: float = 0
+    rss_bytes: int = 0
+    peak_rss_bytes: int = 0
+    retire_reason: str = ""
     error_type: str = ""
     message: str = ""
     fields: tuple[tuple[str, str], ...] = ()
@@ -82,10 +103,26 @@ class KillSlot(msgspec.Struct, frozen=True, tag="kill"):
     slot: int
 
 
-Command = StartSlot | KillSlot
+class WatchSlot(msgspec.Struct, frozen=True, tag="watch"):
+    """Hold the processes of a slot to the limits of the operation that task `number` runs.
+
+    `base_bytes` was resident before the task. Without an operation the watch ends.
+    """
+
+    slot: int
+    number: int = 0
+    operation: str = ""
+    base_bytes: int = 0
 
 
-class Ready(msgspec.Struct, frozen=True, tag="ready"):
+class Ping(msgspec.Struct, frozen=True, tag="ping"):
+    """Answer."""
+
+
+Command = StartSlot | KillSlot | WatchSlot | Ping
+
+
+class ServerReady(msgspec.Struct, frozen=True, tag="ready"):
     """The server has loaded every operation. `threads` above 1 were started by what it imported."""
 
     threads: int
@@ -97,8 +134,8 @@ class Broken(msgspec.Struct, frozen=True, tag="broken"):
     message: str
 
 
-class Started(msgspec.Struct, frozen=True, tag="started"):
-    """A slot runs."""
+class Forked(msgspec.Struct, frozen=True, tag="forked"):
+    """A slot has a process, which has not isolated itself yet."""
 
     slot: int
     pid: int
@@ -111,15 +148,27 @@ class StartFailed(msgspec.Struct, frozen=True, tag="start_failed"):
     message: str
 
 
-class Exited(msgspec.Struct, frozen=True, tag="exited"):
-    """A slot and all that it started are gone. `status` is as from `wait`, the peak is its last order's."""
+class Exited(msgspec.Struct, frozen=True, tag="exited", kw_only=True, omit_defaults=True):
+    """A slot and all that it started are gone, but `left` processes that cannot be killed.
+
+    `status` is as from `wait`, the peak is its last task's, `at_s` the time of its death by the monotonic
+    clock. `exceeded` is the limit that task `number` was killed for by the server, if it was.
+    """
 
     slot: int
     status: int
     peak_rss_bytes: int
+    at_s: float
+    number: int = 0
+    exceeded: Exceeded = ""
+    left: int = 0
 
 
-Notice = Ready | Broken | Started | StartFailed | Exited
+class Pong(msgspec.Struct, frozen=True, tag="pong"):
+    """The server lives."""
+
+
+Notice = ServerReady | Broken | Forked | StartFailed | Exited | Pong
 
 
 class FrameError(ValueError):
@@ -136,6 +185,11 @@ class FrameReader:
     def __init__(self, max_body_bytes: int) -> None:
         self._max_body_bytes = max_body_bytes
         self._buffer = bytearray()
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the first bytes of a frame are here and the last are not."""
+        return bool(self._buffer)
 
     def feed(self, data: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Header and body of every frame that `data` completes.
@@ -165,7 +219,7 @@ def encode(message: Command | Notice) -> bytes:
     return _encoder.encode(message)
 
 
-def pack_frame(header: Order | Answer, body: bytes) -> bytes:
+def pack_frame(header: TaskRequest | TaskReply | SlotReady, body: bytes = b"") -> bytes:
     """One frame of a channel."""
     head = _encoder.encode(header)
     return LENGTHS.pack(len(head), len(body)) + head + body

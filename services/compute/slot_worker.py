@@ -1,70 +1,145 @@
-"""Inside a slot: one process that runs one order at a time and dies alone."""
+"""Inside a slot: one process that runs one task at a time and dies alone."""
 
 import ctypes
 import faulthandler
 import gc
 import os
 import resource
+import signal
 import socket
 import sys
+import tempfile
 import time
 from contextlib import suppress
-from typing import Final
+from contextvars import copy_context
+from typing import Final, NoReturn
 
 import msgspec
 
 from services.compute.slot_isolation import (
+    GrowthLimit,
     KernelTimer,
     adopt_orphans,
     close_inherited_files,
-    die_with_parent,
     ignore_termination,
-    limit_memory,
+    signal_when_parent_dies,
     yield_to_others,
 )
-from services.compute.slot_leftovers import Surroundings
-from services.compute.slot_protocol import LENGTHS, Answer, AnswerKind, Order, pack_frame
+from services.compute.slot_protocol import (
+    LENGTHS,
+    ReplyKind,
+    SlotReady,
+    TaskReply,
+    TaskRequest,
+    pack_frame,
+)
+from services.compute.slot_state import ProcessState
 from shared.operations.registry import InvalidInputError, Registry, UnknownOperationError
 from shared.operations.results import InvalidResultError, ResultTooLargeError, encode_result
 
 __all__ = ["run_slot"]
 
-KERNEL_GRACE_MS: Final = 50
-"""How long after the limit the kernel kills a slot whose consumer did not."""
-
 RESET_PEAK: Final = b"5"
 """Written to `clear_refs`, sets the peak of the resident size back to its present value (proc(5))."""
 
 MAX_MESSAGE: Final = 2_000
-MAX_TYPE: Final = 200
-MAX_FIELD: Final = 200
-PAGE_BYTES: Final = resource.getpagesize()
+MAX_WORD: Final = 200
 
-_orders: Final = msgspec.json.Decoder(Order)
+_KINDS: Final[tuple[tuple[type[BaseException], ReplyKind], ...]] = (
+    (UnknownOperationError, "unknown_operation"),
+    (InvalidInputError, "invalid_input"),
+    (InvalidResultError, "invalid_result"),
+    (ResultTooLargeError, "too_large"),
+    (MemoryError, "memory"),
+    (BaseException, "raised"),
+)
+_requests: Final = msgspec.json.Decoder(TaskRequest)
 _libc: Final = ctypes.CDLL(None)
 
 
-def run_slot(parent: int, channel: socket.socket, output: int, registry: Registry) -> None:
-    """Isolate this process and answer orders from `channel` until it is closed.
+def run_slot(parent: int, channel: socket.socket, output: int, directory: str, registry: Registry) -> None:
+    """Isolate this process and run the tasks that come over `channel` until it is closed.
 
     Args:
         parent: process id of the server that forked this process.
         channel: the line to the consumer.
         output: descriptor that receives what operations print.
+        directory: an empty directory, the TMPDIR of operations.
         registry: the operations, loaded before the fork.
     """
-    _isolate(parent, channel, output)
-    slot = _Worker(registry)
+    _isolate(parent, channel, output, directory)
+    replied = os.eventfd(0, os.EFD_NONBLOCK)
+    worker = _Worker(registry, directory)
+    channel.sendall(pack_frame(SlotReady(worker.limit.resident_bytes())))
     while (frame := _receive(channel)) is not None:
-        channel.sendall(slot.answer(*frame))
+        request, body = _requests.decode(frame[0]), frame[1]
+        if registry.is_reusable(request.operation):
+            channel.sendall(worker.run(request, body))
+            continue
+        try:
+            pid = os.fork()
+        except OSError as error:
+            channel.sendall(pack_frame(_not_started(request, error)))
+            continue
+        if pid == 0:
+            _run_once(channel, directory, registry, request, body, replied)
+        _end_as(os.waitpid(pid, 0)[1], replied)
 
 
-def _isolate(parent: int, channel: socket.socket, output: int) -> None:
+def _run_once(
+    channel: socket.socket,
+    directory: str,
+    registry: Registry,
+    request: TaskRequest,
+    body: bytes,
+    replied: int,
+) -> NoReturn:
+    """Run one task in this fork of the slot, which ends with it."""
+    status = 1
+    try:
+        signal_when_parent_dies(signal.SIGKILL, os.getpgrp())
+        adopt_orphans()
+        channel.sendall(_Worker(registry, directory, once=True).run(request, body))
+        os.eventfd_write(replied, 1)
+        status = 0
+    except BaseException:  # noqa: BLE001 - shown, then the process ends
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(status)
+
+
+def _end_as(status: int, replied: int) -> None:
+    """Go on after a fork that has replied; after any other end in the same way, for the server to tell."""
+    code = os.waitstatus_to_exitcode(status)
+    if code == 0:
+        with suppress(BlockingIOError):
+            os.eventfd_read(replied)
+            return
+    if code < 0:
+        with suppress(OSError):
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    os._exit(code)
+
+
+def _not_started(request: TaskRequest, error: OSError) -> TaskReply:
+    return TaskReply(
+        number=request.number,
+        kind="not_started",
+        message=str(error),
+        compute_ms=0,
+        rss_bytes=0,
+        peak_rss_bytes=0,
+    )
+
+
+def _isolate(parent: int, channel: socket.socket, output: int, directory: str) -> None:
     os.setpgid(0, 0)
-    die_with_parent(parent)
+    signal_when_parent_dies(signal.SIGKILL, parent)
     adopt_orphans()
     yield_to_others()
     ignore_termination()
+    os.environ["TMPDIR"] = tempfile.tempdir = directory
     os.dup2(output, 1)
     os.dup2(output, 2)
     close_inherited_files(channel.fileno())
@@ -91,64 +166,53 @@ def _receive_exactly(channel: socket.socket, count: int) -> bytes | None:
 
 
 class _Worker:
-    """Executes orders; whatever an operation raises becomes an answer."""
+    """Runs tasks, or with `once` the only one; whatever an operation raises becomes a reply."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, directory: str, *, once: bool = False) -> None:
         self._registry = registry
+        self._once = once
         self._timer = KernelTimer()
         self._peak_reset = os.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
-        self._surroundings = Surroundings.now()
+        self.limit = GrowthLimit()
+        self._state = ProcessState(directory)
 
-    def answer(self, header: bytes, body: bytes) -> bytes:
-        """The frame that answers an order, sent when nothing of the task is left to run."""
-        order = _orders.decode(header)
-        self._timer.arm(order.timeout_ms + KERNEL_GRACE_MS)
-        self._forget_peak()
-        kind, error, result, compute_ms = self._timed(order, body)
-        answer = Answer(
-            number=order.number,
+    def run(self, request: TaskRequest, body: bytes) -> bytes:
+        """The frame that replies to a request, sent when nothing of the task is left to run."""
+        self._timer.arm(request.timeout_ms)
+        with suppress(OSError):
+            os.pwrite(self._peak_reset, RESET_PEAK, 0)
+        began = time.perf_counter()
+        kind, error, result = copy_context().run(self._attempt, request.operation, body)
+        compute_ms = round((time.perf_counter() - began) * 1000, 3)
+        reply = TaskReply(
+            number=request.number,
             kind=kind,
             compute_ms=compute_ms,
-            error_type=type(error).__name__[:MAX_TYPE] if error else "",
-            message=_describe(error) if kind != "memory" else self._memory_words(order.operation),
+            error_type=type(error).__name__[:MAX_WORD] if error else "",
+            message=self._describe(kind, error, request.operation),
             fields=_fields(error),
             peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            worn=self._clean_up(kind, error),
-            rss_bytes=_rss_bytes(),
+            retire_reason=self._clean_up(kind, error),
+            rss_bytes=self.limit.resident_bytes(),
         )
         self._timer.disarm()
-        return pack_frame(answer, result)
+        return pack_frame(reply, result)
 
-    def _timed(self, order: Order, body: bytes) -> tuple[AnswerKind, BaseException | None, bytes, float]:
-        began = time.perf_counter()
-        kind, error, result = self._attempt(order, body)
-        return kind, error, result, round((time.perf_counter() - began) * 1000, 3)
-
-    def _attempt(self, order: Order, body: bytes) -> tuple[AnswerKind, BaseException | None, bytes]:
+    def _attempt(self, name: str, body: bytes) -> tuple[ReplyKind, BaseException | None, bytes]:
+        """Run in a copy of the context variables, of which the context of `decimal` is one."""
         try:
-            return "completed", None, self._compute(order.operation, body)
-        except UnknownOperationError as error:
-            return "unknown_operation", error, b""
-        except InvalidInputError as error:
-            return "invalid_input", error, b""
-        except InvalidResultError as error:
-            return "invalid_result", error, b""
-        except ResultTooLargeError as error:
-            return "too_large", error, b""
-        except MemoryError as error:
-            return "memory", error, b""
+            operation = self._registry.get(name)
+            task = self._registry.parse(name, body)
+            self.limit.set(operation.limits.memory_bytes)
+            result = encode_result(operation.run(task), operation.limits.max_result_bytes)
         except BaseException as error:  # noqa: BLE001 - an operation may raise anything, SystemExit too
-            return "raised", error, b""
+            return next(kind for of, kind in _KINDS if isinstance(error, of)), error, b""
+        else:
+            return "completed", None, result
         finally:
-            limit_memory(None)
+            self.limit.lift()
 
-    def _compute(self, name: str, body: bytes) -> bytes:
-        operation = self._registry.get(name)
-        task = self._registry.parse(name, body)
-        limit_memory(operation.limits.memory_bytes)
-        return encode_result(operation.run(task), operation.limits.max_result_bytes)
-
-    def _clean_up(self, kind: AnswerKind, error: BaseException | None) -> str:
+    def _clean_up(self, kind: ReplyKind, error: BaseException | None) -> str:
         """Run what the task still owes (finalizers, buffered output) within its own time limit.
 
         Returns why the process must not be used again, or nothing.
@@ -160,26 +224,21 @@ class _Worker:
             with suppress(Exception):
                 stream.flush()
         _libc.fflush(None)
-        return "memory limit reached" if kind == "memory" else self._surroundings.changed()
+        if self._once:
+            return self._state.left_behind()
+        return "memory limit reached" if kind == "memory" else self._state.changed()
 
-    def _memory_words(self, name: str) -> str:
-        allowed = self._registry.get(name).limits.memory_bytes
-        return f"the operation needed more than the {allowed} bytes of memory that it may take"
-
-    def _forget_peak(self) -> None:
-        with suppress(OSError):
-            os.pwrite(self._peak_reset, RESET_PEAK, 0)
-
-
-def _describe(error: BaseException | None) -> str:
-    """The words of an exception, whose `__str__` is the operation's own and may fail in any way."""
-    if error is None:
-        return ""
-    try:
-        text = str(error) or repr(error)
-    except BaseException:  # noqa: BLE001 - as above
-        return "the exception cannot be described"
-    return text[:MAX_MESSAGE].encode("utf-8", "backslashreplace").decode()
+    def _describe(self, kind: ReplyKind, error: BaseException | None, name: str) -> str:
+        """The words of an exception, whose `__str__` is the operation's own and may fail in any way."""
+        if error is None:
+            return ""
+        if kind == "memory":
+            allowed = self._registry.get(name).limits.memory_bytes
+            return f"the operation needed more than the {allowed} bytes of memory that it may take"
+        try:
+            return _cut(str(error) or repr(error), MAX_MESSAGE)
+        except BaseException:  # noqa: BLE001 - as above
+            return "the exception cannot be described"
 
 
 def _fields(error: BaseException | None) -> tuple[tuple[str, str], ...]:
@@ -188,10 +247,5 @@ def _fields(error: BaseException | None) -> tuple[tuple[str, str], ...]:
     return tuple((_cut(path), _cut(words)) for path, words in error.fields)
 
 
-def _cut(text: str) -> str:
-    return text[:MAX_FIELD].encode("utf-8", "backslashreplace").decode()
-
-
-def _rss_bytes() -> int:
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * PAGE_BYTES
+def _cut(text: str, most: int = MAX_WORD) -> str:
+    return text[:most].encode("utf-8", "backslashreplace").decode()

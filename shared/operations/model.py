@@ -50,8 +50,9 @@ class Operation:
     """A deterministic computation that clients can ask for.
 
     `run` gets a validated instance of `input_model` and returns what JSON can express; equal inputs must
-    give equal results, on every machine. It runs in a process of its own. A new `version` says that results
-    have changed.
+    give equal results, on every machine. It runs in a process of its own, which ends after it unless the
+    operation is `reusable`: then it promises that it leaves nothing in its process that a later task could
+    notice. A new `version` says that results have changed.
 
     Raises:
         ValueError: the name is none, or the example does not fit the input model.
@@ -64,6 +65,7 @@ class Operation:
     example: dict[str, Any]
     limits: Limits = field(default_factory=Limits)
     version: int = 1
+    reusable: bool = False
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):

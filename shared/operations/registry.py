@@ -57,6 +57,11 @@ class Registry:
             known = ", ".join(sorted(self._operations))
             raise UnknownOperationError(f"unknown operation {name!r}; known are {known}") from None
 
+    def is_reusable(self, name: str) -> bool:
+        """Whether tasks of that operation may follow each other in a process; an unknown one runs nothing."""
+        operation = self._operations.get(name)
+        return operation is None or operation.reusable
+
     def all(self) -> list[Operation]:
         """Every operation, by name."""
         return [self._operations[name] for name in sorted(self._operations)]

@@ -28,5 +28,6 @@ HASH_CHAIN = Operation(
     description="SHA-256 of a text, applied again to its own digest as often as asked.",
     input_model=HashChain,
     run=_run,
+    reusable=True,
     example={"seed": "consuma", "rounds": 1000},
 )

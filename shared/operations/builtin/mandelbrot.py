@@ -57,5 +57,6 @@ MANDELBROT_TILE = Operation(
     description="Escape times of the points of one square tile of the Mandelbrot set.",
     input_model=MandelbrotTile,
     run=_run,
+    reusable=True,
     example={"center_re": -0.75, "center_im": 0.1, "width": 0.05, "pixels": 32, "iterations": 200},
 )

@@ -99,5 +99,6 @@ MATRIX = Operation(
     description="Exact product, power or determinant of integer matrices; numbers come back as text.",
     input_model=Matrix,
     run=_run,
+    reusable=True,
     example={"task": "power", "matrix": [[1, 1], [1, 0]], "exponent": 90},
 )

@@ -87,5 +87,6 @@ PRIMES = Operation(
     description="Count, sum or list of the prime numbers in a range.",
     input_model=Primes,
     run=_run,
+    reusable=True,
     example={"start": 0, "stop": 100000, "want": "count"},
 )

@@ -69,5 +69,6 @@ TEXT_STATISTICS = Operation(
     description="Counts of characters, words and sentences, the most frequent words, and the entropy.",
     input_model=TextStatistics,
     run=_run,
+    reusable=True,
     example={"text": "To be, or not to be: that is the question.", "top": 3},
 )

@@ -87,6 +87,7 @@ VALUE_AT_RISK = Operation(
     description="Value at risk and expected shortfall of a portfolio, by a seeded Monte-Carlo simulation.",
     input_model=ValueAtRisk,
     run=_run,
+    reusable=True,
     example={
         "positions": [{"value": 1000000.0, "volatility": 0.2}, {"value": 500000.0, "volatility": 0.35}],
         "correlation": 0.3,

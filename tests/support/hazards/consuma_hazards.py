@@ -3,14 +3,21 @@
 # ruff: noqa: T201 - printing is one of the hazards, each named for what it does
 
 import ctypes
+import decimal
 import gc
+import locale
+import mmap
 import os
+import random
 import re
+import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -18,6 +25,8 @@ from typing import Final
 from shared.operations.model import Input, Limits, Operation
 
 MIB: Final = 1024 * 1024
+MOST_ENTRIES_OF_PROC: Final = 1_500
+OTHER_LOCALE: Final = "C.UTF-8" if locale.setlocale(locale.LC_ALL) == "C" else "C"
 
 
 class Hazard(Input):
@@ -183,6 +192,26 @@ def leave_a_daemon(task: Hazard) -> dict[str, int]:
     return {"value": 1}
 
 
+def nap_300_ms(_: Hazard) -> dict[str, int]:
+    time.sleep(0.3)
+    return {"value": 1}
+
+
+def nap_300_ms_and_return_two_mib(task: Hazard) -> object:
+    time.sleep(0.3)
+    return return_two_mib(task)
+
+
+def note_itself_and_spin(task: Hazard) -> None:
+    _note(task, os.getpid())
+    spin(task)
+
+
+def leave_children_and_kill_the_server(task: Hazard) -> None:
+    leave_children(task)
+    kill_the_server(task)
+
+
 def spin_with_a_daemon(task: Hazard) -> None:
     _daemon(task)
     spin(task)
@@ -224,6 +253,142 @@ def leave_an_alarm(_: Hazard) -> dict[str, int]:
 def move_away(_: Hazard) -> dict[str, int]:
     os.chdir("/")
     sys.setrecursionlimit(500)
+    return {"value": 1}
+
+
+def change_the_state(task: Hazard) -> dict[str, int]:
+    """Change what `note` names and leave it so."""
+    CHANGES[task.note]()
+    return {"value": 1}
+
+
+def set_the_precision(_: Hazard) -> dict[str, int]:
+    decimal.getcontext().prec = 3
+    return {"value": 1}
+
+
+def divide_one_by_three(_: Hazard) -> dict[str, str]:
+    return {"third": str(decimal.Decimal(1) / decimal.Decimal(3))}
+
+
+def print_30_mib(_: Hazard) -> dict[str, int]:
+    for _number in range(480):
+        os.write(1, b"x" * 65_536)
+    return {"value": 1}
+
+
+def write_a_long_file(task: Hazard) -> dict[str, int]:
+    with open(task.note or tempfile.mkstemp()[1], "wb", buffering=0) as file:
+        while file.write(bytes(MIB)):
+            pass
+    return {"value": 1}
+
+
+def fill_the_directory(_: Hazard) -> None:
+    """In files that are each below the limit."""
+    for _number in range(10):
+        with open(tempfile.mkstemp()[1], "wb", buffering=0) as file:
+            for _part in range(40):
+                file.write(bytes(MIB))
+        time.sleep(0.1)
+    time.sleep(600)
+
+
+def make_many_files(_: Hazard) -> None:
+    time.sleep(0.1)
+    for number in range(20_000):
+        (Path(tempfile.gettempdir()) / str(number)).touch()
+    time.sleep(600)
+
+
+def note_the_directory(task: Hazard) -> None:
+    Path(task.note).write_text(tempfile.gettempdir())
+
+
+def eat_memory_in_children(task: Hazard) -> None:
+    """Four of 100 MiB each, none of which is beyond the limit."""
+    for _number in range(4):
+        if (pid := os.fork()) == 0:
+            KEPT.append(bytearray(b"\x01") * (100 * MIB))
+            time.sleep(600)
+        _note(task, pid)
+    time.sleep(600)
+
+
+def share_memory_with_children(_: Hazard) -> dict[str, int]:
+    """Four hold the 100 MiB of their parent, which are there once."""
+    KEPT.append(bytearray(b"\x01") * (100 * MIB))
+    pids = []
+    for _number in range(4):
+        if (pid := os.fork()) == 0:
+            time.sleep(600)
+        pids.append(pid)
+    time.sleep(0.5)
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    return {"value": len(KEPT.pop())}
+
+
+def hold_shared_memory(_: Hazard) -> None:
+    """Two mappings that no limit of an address space sees together: each in a process of its own."""
+    for _number in range(3):
+        if os.fork() == 0:
+            shared = mmap.mmap(-1, 120 * MIB)
+            for place in range(0, len(shared), 4096):
+                shared[place] = 1
+            time.sleep(600)
+    time.sleep(600)
+
+
+def bomb(task: Hazard) -> None:
+    """Every process forks for 5 s, each in a session of its own, as long as the sum is bearable."""
+    ends_s = time.monotonic() + 5
+    while time.monotonic() < ends_s and len(os.listdir("/proc")) < MOST_ENTRIES_OF_PROC:
+        if os.fork() == 0:
+            os.setsid()
+            _note(task, os.getpid())
+    time.sleep(600)
+
+
+def _join_the_server() -> None:
+    os.setpgid(0, os.getsid(0))
+
+
+def _leave_the_second_of_two_files() -> None:
+    first = os.open(os.devnull, os.O_RDONLY)
+    os.open(os.devnull, os.O_RDONLY)
+    os.close(first)
+
+
+def _move_to_japan() -> None:
+    os.environ["TZ"] = "Asia/Tokyo"
+    time.tzset()
+
+
+def _replace_standard_output() -> None:
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)
+
+
+def _leave_a_file() -> None:
+    with tempfile.NamedTemporaryFile(delete=False) as file:
+        file.write(b"left")
+
+
+def leave_a_file_behind(_: Hazard) -> dict[str, int]:
+    _leave_a_file()
+    return {"value": 1}
+
+
+def use_files_tidily(_: Hazard) -> dict[str, int]:
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(b"gone")
+    return {"value": 1}
+
+
+def do_nothing(_: Hazard) -> dict[str, int]:
     return {"value": 1}
 
 
@@ -298,6 +463,34 @@ def _note(task: Hazard, pid: int) -> None:
 
 
 KEPT: Final[list[bytearray]] = []
+CHANGES: Final[dict[str, Callable[[], object]]] = {
+    "files": lambda: os.open(os.devnull, os.O_RDONLY),
+    "files twice": _leave_the_second_of_two_files,
+    "output": _replace_standard_output,
+    "handler": lambda: signal.signal(signal.SIGUSR1, lambda *_: None),
+    "ignored": lambda: signal.signal(signal.SIGPIPE, signal.SIG_DFL),
+    "blocked": lambda: signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1}),
+    "umask": lambda: os.umask(0o07),
+    "group": _join_the_server,
+    "nice": lambda: os.nice(1),
+    "limits": lambda: resource.setrlimit(
+        resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    ),
+    "environment": lambda: os.environ.update(LANGUAGE="xx"),
+    "zone": _move_to_japan,
+    "locale": lambda: locale.setlocale(locale.LC_ALL, OTHER_LOCALE),
+    "decimal": lambda: setattr(decimal.DefaultContext, "prec", 3),
+    "random": random.random,
+    "seed": lambda: random.seed(5),
+    "gauss": lambda: random.gauss(0, 1),
+    "warnings": lambda: warnings.simplefilter("ignore"),
+    "path": lambda: sys.path.append("/nowhere"),
+    "recursion": lambda: sys.setrecursionlimit(500),
+    "digits": lambda: sys.set_int_max_str_digits(0),
+    "collector": gc.disable,
+    "directory": lambda: os.chdir("/"),
+    "left file": _leave_a_file,
+}
 KINDS: Final[dict[str, Callable[[Hazard], object]]] = {
     name: value
     for name, value in list(globals().items())
@@ -310,6 +503,7 @@ HAZARD = Operation(
     input_model=Hazard,
     run=_hazard,
     example={"kind": "raise_error"},
+    reusable=True,
     limits=Limits(memory_bytes=256 * MIB),
 )
 NAP = Operation(
@@ -318,4 +512,13 @@ NAP = Operation(
     input_model=Nap,
     run=_nap,
     example={"ms": 1, "value": 7},
+    reusable=True,
+)
+ONCE = Operation(
+    name="hazard_once",
+    description="The same, without the promise to leave nothing behind.",
+    input_model=Hazard,
+    run=_hazard,
+    example={"kind": "raise_error"},
+    limits=Limits(memory_bytes=256 * MIB),
 )

@@ -10,7 +10,7 @@ from typing import Any, Final
 import psutil
 
 from services.compute.slot import Task
-from services.compute.slot_outcome import Completed, Failed, Outcome
+from services.compute.slot_outcome import Completed, Failed, TaskResult
 from services.compute.slot_pool import SlotPool, SlotPoolSettings
 from shared.domain.types import Mode
 
@@ -36,25 +36,25 @@ def task_of(kind: str, note: Path | str = "", timeout_ms: int = AMPLE_MS) -> Tas
     return task("hazard", {"kind": kind, "note": str(note)}, timeout_ms)
 
 
-async def run(pool: SlotPool, what: Task, mode: Mode = Mode.ASYNC) -> Outcome:
+async def run(pool: SlotPool, what: Task, mode: Mode = Mode.ASYNC) -> TaskResult:
     async with pool.acquire(mode, what.operation) as slot:
         return await slot.run(what)
 
 
-async def hazard(pool: SlotPool, kind: str, timeout_ms: int = AMPLE_MS, note: str = "") -> Outcome:
+async def hazard(pool: SlotPool, kind: str, timeout_ms: int = AMPLE_MS, note: str = "") -> TaskResult:
     return await run(pool, task_of(kind, note, timeout_ms))
 
 
-async def nap(pool: SlotPool, ms: int, value: int = 0) -> Outcome:
+async def nap(pool: SlotPool, ms: int, value: int = 0) -> TaskResult:
     return await run(pool, task("nap", {"ms": ms, "value": value}))
 
 
-def completed(outcome: Outcome) -> Any:  # noqa: ANN401 - whatever the operation returned
+def completed(outcome: TaskResult) -> Any:  # noqa: ANN401 - whatever the operation returned
     assert isinstance(outcome, Completed), outcome
     return json.loads(outcome.result)
 
 
-def failed(outcome: Outcome) -> Failed:
+def failed(outcome: TaskResult) -> Failed:
     assert isinstance(outcome, Failed), outcome
     return outcome
 
@@ -80,5 +80,5 @@ def descendants(pid: int | None = None) -> set[int]:
     return {child.pid for child in psutil.Process(pid).children(recursive=True)}
 
 
-async def neighbours(pool: SlotPool, count: int, ms: int) -> list[Outcome]:
+async def neighbours(pool: SlotPool, count: int, ms: int) -> list[TaskResult]:
     return list(await asyncio.gather(*(nap(pool, ms, value) for value in range(count))))

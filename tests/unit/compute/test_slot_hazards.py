@@ -21,7 +21,9 @@ from tests.unit.compute.support import (
     nap,
     neighbours,
     noted_pids,
+    run,
     running_pool,
+    task,
     task_of,
 )
 
@@ -71,8 +73,9 @@ FAULTS: Final = {
 }
 
 
+@pytest.mark.parametrize("operation", ["hazard", "hazard_once"])
 @pytest.mark.parametrize("kind", FAULTS)
-async def test_a_fault_is_told_and_harms_no_neighbour(kind: str, tmp_path: Path) -> None:
+async def test_a_fault_is_told_and_harms_no_neighbour(kind: str, operation: str, tmp_path: Path) -> None:
     expected = FAULTS[kind]
     note = tmp_path / "pids"
     note.touch()
@@ -80,7 +83,8 @@ async def test_a_fault_is_told_and_harms_no_neighbour(kind: str, tmp_path: Path)
         naps = asyncio.create_task(neighbours(pool, NEIGHBOURS, LIMIT_MS))
         await until(lambda: pool.running == NEIGHBOURS)
         limit_ms = LIMIT_MS if expected is TIMEOUT else 60_000
-        outcome = failed(await hazard(pool, kind, limit_ms, str(note)))
+        wanted = task(operation, {"kind": kind, "note": str(note)}, limit_ms)
+        outcome = failed(await run(pool, wanted))
         assert [completed(each) for each in await naps] == [{"value": each} for each in range(NEIGHBOURS)]
     failure = outcome.failure
     assert failure.code is expected.code, failure
@@ -115,7 +119,7 @@ async def test_what_a_task_leaves_behind_dies_with_its_slot(kind: str, reason: s
     async with running_pool(slots=1, spares=1) as pool:
         async with pool.acquire(Mode.ASYNC, "hazard") as slot:
             completed(await slot.run(task_of(kind, note)))
-            assert reason in slot.spent
+            assert reason in slot.retire_reason
         pid = slot.pid
         assert pid is not None
         assert completed(await nap(pool, 300, 5)) == {"value": 5}
@@ -126,7 +130,7 @@ async def test_what_a_task_leaves_behind_dies_with_its_slot(kind: str, reason: s
 async def test_a_tidy_task_leaves_its_slot_in_use(pool: SlotPool, kind: str) -> None:
     async with pool.acquire(Mode.ASYNC, "hazard") as slot:
         completed(await slot.run(task_of(kind)))
-        assert slot.usable, slot.spent
+        assert slot.usable, slot.retire_reason
 
 
 @pytest.mark.parametrize("kind", ["spin_with_a_daemon", "crash_with_a_daemon"])

@@ -3,70 +3,85 @@
 import asyncio
 import itertools
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from contextlib import ExitStack, suppress
 from typing import Final
 
 import msgspec
 import structlog
 
-from services.compute.slot import Slot, SlotServerError, SlotStartError, SlotWear
+from services.compute.slot import RecyclePolicy, Slot, SlotServerError, SlotStartError
+from services.compute.slot_isolation import adopt_orphans
 from services.compute.slot_protocol import (
     MAX_PACKET_BYTES,
     Broken,
     Command,
     Exited,
-    KillSlot,
+    Forked,
     Notice,
-    Ready,
-    Started,
+    Ping,
+    ServerReady,
     StartFailed,
     StartSlot,
     encode,
 )
+from services.compute.slot_tree import kill_descendants
 
-__all__ = ["SlotHost"]
+__all__ = ["SlotServerClient"]
 
 log = structlog.get_logger()
 
 SERVER_START_TIMEOUT_S: Final = 60.0
 SLOT_START_TIMEOUT_S: Final = 10.0
+PING_S: Final = 1.0
+SILENT_PINGS: Final = 5
+"""Pings in a row without any notice after which the server is given up. Each is counted by a timer of its
+own, so a consumer that was stopped meanwhile counts one."""
+
+KILL_S: Final = 1.0
 SECRETS_PREFIX: Final = "CONSUMA_"
 SERVER_MODULE: Final = "services.compute.slot_server"
 
 _notices: Final[msgspec.json.Decoder[Notice]] = msgspec.json.Decoder(Notice)
 
 
-class SlotHost:
+class SlotServerClient:
     """A slot server and the slots that it has forked.
 
     `lost` ends when the server does: with `SlotServerError` unless it was stopped.
     """
 
-    def __init__(self, wear: SlotWear) -> None:
-        loop = asyncio.get_running_loop()
-        self.lost: asyncio.Future[None] = loop.create_future()
-        self._loop = loop
-        self._wear = wear
+    def __init__(self, policy: RecyclePolicy) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.lost: asyncio.Future[None] = self._loop.create_future()
+        self._policy = policy
         self._numbers = itertools.count(1)
         self._slots: dict[int, Slot] = {}
-        self._ready: asyncio.Future[None] = loop.create_future()
+        self._ready: asyncio.Future[None] = self._loop.create_future()
         self._process: subprocess.Popen[bytes] | None = None
+        self._directory = tempfile.mkdtemp(prefix="consuma-slots-")
         self._broken = ""
         self._stopping = False
+        self._silent_pings = 0
 
     async def start(self) -> None:
         """Start the server and wait until it has loaded the operations.
 
+        The thread that calls this must live as long as the server. Orphans of a dead server come to this
+        process, which can kill them then.
+
         Raises:
             SlotServerError: it cannot; the message says what to repair.
         """
+        adopt_orphans()
         self._control, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.setblocking(False)
         with far:
-            self._process = await asyncio.to_thread(_spawn, far)
+            self._process = _spawn(far, self._directory)
         self._loop.add_reader(self._control.fileno(), self._on_readable)
         try:
             async with asyncio.timeout(SERVER_START_TIMEOUT_S):
@@ -76,17 +91,18 @@ class SlotHost:
                 f"the slot server has not loaded the operations within {SERVER_START_TIMEOUT_S:.0f} s; "
                 "an installed plugin may hang in its import"
             ) from None
+        self._ping()
 
     async def start_slot(self) -> Slot:
-        """Fork one more slot.
+        """Fork one more slot and wait until it says that it is ready.
 
         Raises:
-            SlotStartError: the system has no room for it now.
+            SlotStartError: the system has no room for it now, or it died while it isolated itself.
             SlotServerError: there is no server any more.
         """
         if self.lost.done():
             raise SlotServerError("the slot server is gone")
-        slot = Slot(next(self._numbers), self._wear, self._send_kill)
+        slot = Slot(next(self._numbers), self._policy, self._send)
         with ExitStack() as far_ends:
             descriptors = await _connect(slot, far_ends)
             self._slots[slot.number] = slot
@@ -96,7 +112,7 @@ class SlotHost:
                 await slot.started
         except TimeoutError:
             slot.retire()
-            raise SlotStartError("the slot server has not answered in time") from None
+            raise SlotStartError(f"a slot was not ready within {SLOT_START_TIMEOUT_S:.0f} s") from None
         except asyncio.CancelledError:
             slot.retire()
             raise
@@ -111,44 +127,57 @@ class SlotHost:
         try:
             await asyncio.to_thread(self._process.wait, timeout_s)
         except subprocess.TimeoutExpired:
-            log.error(  # noqa: TRY400 - the exception tells nothing
-                "slot_server.killed", pid=self._process.pid
-            )
-            self._process.kill()
-            await asyncio.to_thread(self._process.wait)
+            log.error("slot_server.killed", pid=self._process.pid)  # noqa: TRY400 - the exception tells nothing
+            await asyncio.to_thread(_kill_server, self._process)
+        await asyncio.to_thread(shutil.rmtree, self._directory, ignore_errors=True)
 
-    def _send_kill(self, number: int) -> None:
-        with suppress(BrokenPipeError, ConnectionResetError):  # its end of file follows
-            self._send(KillSlot(number), [])
-
-    def _send(self, command: Command, descriptors: list[int]) -> None:
+    def _send(self, command: Command, descriptors: list[int] | None = None) -> None:
         if self.lost.done():
             return
         try:
-            socket.send_fds(self._control, [encode(command)], descriptors)
+            socket.send_fds(self._control, [encode(command)], descriptors or [])
         except BlockingIOError:
-            self._hang_up(SlotServerError("the slot server does not take commands any more"))
+            self._give_up("does not take commands any more")
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # its end of file follows
+
+    def _ping(self) -> None:
+        if self.lost.done():
+            return
+        if self._silent_pings >= SILENT_PINGS:
+            self._give_up(f"has not answered for {SILENT_PINGS * PING_S:.0f} s")
+            return
+        self._silent_pings += 1
+        self._send(Ping())
+        self._loop.call_later(PING_S, self._ping)
+
+    def _give_up(self, why: str) -> None:
+        """End a server that hangs, and first what runs below it, while the kernel still says what that is."""
+        if self._process is not None:
+            _kill_server(self._process)
+        self._hang_up(SlotServerError(f"the slot server {why}"))
 
     def _on_readable(self) -> None:
         with suppress(BlockingIOError):
             while packet := self._control.recv(MAX_PACKET_BYTES):
+                self._silent_pings = 0
                 self._on_notice(_notices.decode(packet))
             why = self._broken or "the slot server died, and every slot with it"
             self._hang_up(SlotServerError(why))
 
     def _on_notice(self, notice: Notice) -> None:
         match notice:
-            case Ready(threads=threads):
+            case ServerReady(threads=threads):
                 if threads > 1:
                     log.warning("slot_server.threads", threads=threads)
                 if not self._ready.done():
                     self._ready.set_result(None)
             case Broken(message=message):
                 self._broken = message
-            case Started(slot=number, pid=pid):
-                self._slots[number].on_started(pid)
+            case Forked(slot=number, pid=pid):
+                self._slots[number].pid = pid
             case StartFailed(slot=number, message=message):
-                self._slots.pop(number).on_start_failed(SlotStartError(message))
+                self._slots.pop(number).lose(SlotStartError(message))
             case Exited(slot=number):
                 self._slots.pop(number).on_exited(notice)
 
@@ -159,7 +188,7 @@ class SlotHost:
         self._loop.remove_reader(self._control.fileno())
         self._control.close()
         for slot in self._slots.values():
-            slot.on_server_lost(error)
+            slot.lose(error)
         self._slots.clear()
         if self._stopping:
             self.lost.set_result(None)
@@ -168,6 +197,7 @@ class SlotHost:
             self.lost.set_result(None)
         else:
             log.error("slot_server.lost", error=str(error))
+            shutil.rmtree(self._directory, ignore_errors=True)
             self.lost.set_exception(error)
 
 
@@ -185,16 +215,22 @@ async def _connect(slot: Slot, far_ends: ExitStack) -> list[int]:
     return [far.fileno(), far_output]
 
 
-def _spawn(control: socket.socket) -> subprocess.Popen[bytes]:
+def _spawn(control: socket.socket, directory: str) -> subprocess.Popen[bytes]:
     """The server, in a session of its own: signals to the consumer's group leave it to clean up."""
     descriptor = control.fileno()
     return subprocess.Popen(  # noqa: S603 - our own interpreter and module
-        [sys.executable, "-m", SERVER_MODULE, str(descriptor)],
+        [sys.executable, "-m", SERVER_MODULE, str(descriptor), str(os.getpid()), directory],
         env=_environment(),
         stdin=subprocess.DEVNULL,
         pass_fds=[descriptor],
         start_new_session=True,
     )
+
+
+def _kill_server(server: subprocess.Popen[bytes]) -> None:
+    kill_descendants(server.pid, KILL_S)
+    server.kill()
+    server.wait()
 
 
 def _environment() -> dict[str, str]:

@@ -1,0 +1,154 @@
+"""State of a slot's process that a task may change and the next one would notice.
+
+Every reading is a system call or a look-up of a microsecond at most, since all of them are taken after each
+task. What they do not see (patched modules, handlers that C code sets, files outside TMPDIR) is a promise of
+the operation that calls itself reusable.
+"""
+
+import ctypes
+import decimal
+import gc
+import importlib
+import locale
+import os
+import random
+import resource
+import signal
+import sys
+import time
+import warnings
+from _random import Random
+from collections.abc import Callable
+from typing import Final
+
+__all__ = ["ProcessState"]
+
+THREAD_EXIT_CHECKS: Final = 5
+THREAD_EXIT_S: Final = 0.001
+"""A joined thread is gone for Python a moment before it is gone for the kernel."""
+
+OBJECT_HEAD_BYTES: Final = object.__basicsize__
+TWISTER_BYTES: Final = Random.__basicsize__ - OBJECT_HEAD_BYTES
+LIMITS: Final = tuple(
+    getattr(resource, name)
+    for name in sorted(vars(resource))
+    if name.startswith("RLIMIT_") and name not in ("RLIMIT_AS", "RLIMIT_FSIZE", "RLIMIT_OFILE")
+)
+"""All but those that the slot sets for each task, and an alias."""
+
+SIGNALS: Final = range(1, 32)
+_handler_of: Final = importlib.import_module("_signal").getsignal
+"""The function of C: the one of `signal` makes an enum of each number, in 1 µs."""
+
+_shared_random: Final[Random] = getattr(random.random, "__self__")  # noqa: B009 - untyped
+
+
+class ProcessState:
+    """The state at the time of its creation, and what differs from it later.
+
+    Args:
+        directory: the slot's TMPDIR, empty between tasks.
+    """
+
+    def __init__(self, directory: str) -> None:
+        flags = os.O_RDONLY | os.O_CLOEXEC
+        self._tasks = os.open("/proc/self/task", flags)
+        self._files = os.open("/proc/self/fd", flags)
+        self._children = os.open(f"/proc/self/task/{os.getpid()}/children", flags)
+        self._directory = directory
+        self._directory_fd = os.open(directory, flags)
+        self._readings: tuple[tuple[str, Callable[[], object]], ...] = (
+            ("files left open", self._open_files),
+            ("another standard output", lambda: (sys.stdout, sys.stderr, *map(_file, (1, 2)))),
+            ("another signal handler", lambda: list(map(_handler_of, SIGNALS))),
+            ("blocked signals", lambda: signal.pthread_sigmask(signal.SIG_BLOCK, ())),
+            ("a timer left running", lambda: [signal.getitimer(which)[0] > 0 for which in range(3)]),
+            ("another working directory", _working_directory),
+            ("another umask", _umask),
+            ("another user or group", lambda: (os.getresuid(), os.getresgid(), os.getpgrp())),
+            ("another priority", lambda: (os.getpriority(os.PRIO_PROCESS, 0), os.sched_getaffinity(0))),
+            ("other resource limits", lambda: [resource.getrlimit(each) for each in LIMITS]),
+            ("another environment", lambda: (dict(vars(os.environ)["_data"]), time.tzname)),
+            ("another locale", lambda: locale.setlocale(locale.LC_ALL)),
+            ("another default of decimal", lambda: repr(decimal.DefaultContext)),
+            ("another state of random", _random_state),
+            ("other warning filters", lambda: list(warnings.filters)),
+            ("another module path", lambda: list(sys.path)),
+            ("another setting of the interpreter", _interpreter),
+        )
+        self._threads = self._count_threads()
+        self._base = [read() for _, read in self._readings]
+        self._changed_ns = os.fstat(self._directory_fd).st_mtime_ns
+
+    def changed(self) -> str:
+        """What differs, in words; empty when nothing does."""
+        found = [
+            words for (words, read), base in zip(self._readings, self._base, strict=True) if read() != base
+        ]
+        if self._has_more_threads():
+            found.append("threads left behind")
+        return ", ".join(filter(None, (*found, self.left_behind())))
+
+    def left_behind(self) -> str:
+        """What outlives this process, in words; empty when nothing does."""
+        if os.pread(self._children, 1, 0):
+            return "processes left behind"
+        return "files left in TMPDIR" if self._has_files() else ""
+
+    def _open_files(self) -> int:
+        """Number of open descriptors: the size of the directory since Linux 6.2, before that 0."""
+        return os.fstat(self._files).st_size or len(os.listdir(self._files))
+
+    def _count_threads(self) -> int:
+        """Threads of this process, those of C libraries too: the kernel counts them as links."""
+        return os.fstat(self._tasks).st_nlink
+
+    def _has_more_threads(self) -> bool:
+        for _ in range(THREAD_EXIT_CHECKS):
+            if self._count_threads() <= self._threads:
+                return False
+            time.sleep(THREAD_EXIT_S)
+        return True
+
+    def _has_files(self) -> bool:
+        changed_ns = os.fstat(self._directory_fd).st_mtime_ns
+        if changed_ns == self._changed_ns:
+            return False
+        self._changed_ns = changed_ns
+        return bool(os.listdir(self._directory))
+
+
+def _file(descriptor: int) -> tuple[int, int]:
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""
+
+
+def _umask() -> int:
+    mask = os.umask(0o77)
+    os.umask(mask)
+    return mask
+
+
+def _random_state() -> tuple[bytes, object]:
+    """The bytes of the module's Mersenne Twister: `getstate` makes 625 integers of them, in 25 µs."""
+    state = ctypes.string_at(id(_shared_random) + OBJECT_HEAD_BYTES, TWISTER_BYTES)
+    return state, vars(_shared_random).get("gauss_next")
+
+
+def _interpreter() -> tuple[object, ...]:
+    return (
+        sys.getrecursionlimit(),
+        sys.get_int_max_str_digits(),
+        sys.getswitchinterval(),
+        sys.gettrace(),
+        sys.getprofile(),
+        gc.isenabled(),
+        gc.get_threshold(),
+    )

@@ -1,0 +1,93 @@
+"""The processes below a process, as the kernel lists them: found, measured, killed."""
+
+import os
+import signal
+import time
+from contextlib import suppress
+from typing import Final
+
+__all__ = ["children", "descendants", "directory_bytes", "kill", "kill_descendants", "memory_bytes"]
+
+PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+PAUSE_S: Final = 0.001
+MOST_ENTRIES: Final = 10_000
+"""Files and directories of one tree that are counted; who has more is over every limit."""
+
+
+def children(pid: int) -> set[int]:
+    """Direct children of every thread of `pid`; none when it is gone or the kernel keeps no such list."""
+    found: set[int] = set()
+    with suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with suppress(OSError), open(f"/proc/{pid}/task/{thread}/children") as file:
+                found.update(map(int, file.read().split()))
+    return found
+
+
+def descendants(pid: int) -> set[int]:
+    """Every process below `pid`, whatever its group or session."""
+    found: set[int] = set()
+    unvisited = [pid]
+    while unvisited:
+        new = children(unvisited.pop()) - found
+        found |= new
+        unvisited += new
+    return found
+
+
+def kill(pid: int) -> None:
+    """SIGKILL, if there is such a process and it may be killed."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def kill_descendants(pid: int, within_s: float) -> int:
+    """SIGKILL all below `pid`, and what it forks meanwhile; returns how many live on after `within_s`."""
+    give_up_at = time.monotonic() + within_s
+    while (alive := [each for each in descendants(pid) if _is_alive(each)]) and time.monotonic() < give_up_at:
+        for each in alive:
+            kill(each)
+        time.sleep(PAUSE_S)
+    return len(alive)
+
+
+def _is_alive(pid: int) -> bool:
+    with suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:
+        return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    return False
+
+
+def memory_bytes(pids: set[int], enough: int) -> int:
+    """Memory of all `pids`, mapped shared memory included.
+
+    The quick sum counts shared pages for each process, so it is never below the truth. Only where it is above
+    `enough` is the exact one taken, which costs a walk through the page tables.
+    """
+    quick = sum(_resident_bytes(pid) for pid in pids)
+    return quick if quick <= enough else sum(_proportional_bytes(pid) for pid in pids)
+
+
+def _resident_bytes(pid: int) -> int:
+    with suppress(OSError), open(f"/proc/{pid}/statm") as file:
+        return int(file.read().split()[1]) * PAGE_BYTES
+    return 0
+
+
+def _proportional_bytes(pid: int) -> int:
+    """Memory of one process, each shared page divided by the number of its users."""
+    with suppress(OSError), open(f"/proc/{pid}/smaps_rollup") as file:
+        return sum(int(line.split()[1]) * 1024 for line in file if line.startswith("Pss:"))
+    return 0
+
+
+def directory_bytes(path: str) -> int | None:
+    """Disk space of all files below `path`; None when there are more than can be counted."""
+    total = entries = 0
+    for folder, names, files in os.walk(path):
+        entries += len(names) + len(files)
+        if entries > MOST_ENTRIES:
+            return None
+        for name in files:
+            with suppress(OSError):
+                total += os.lstat(f"{folder}/{name}").st_blocks * 512
+    return total

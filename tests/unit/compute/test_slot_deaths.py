@@ -1,0 +1,197 @@
+"""Whoever is stopped or killed from outside, no result is untrue and no process is left."""
+
+import asyncio
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from services.compute import slot_client
+from services.compute.slot import Slot, SlotServerError, SlotStartError
+from services.compute.slot_pool import SlotPool
+from shared.domain.requests import FailureCode
+from shared.domain.types import Mode
+from tests.support.waiting import until
+from tests.unit.compute.support import (
+    completed,
+    descendants,
+    failed,
+    gone,
+    hazard,
+    nap,
+    noted_pids,
+    run,
+    running_pool,
+    task,
+    task_of,
+)
+
+LIMIT_MS: Final = 2_000
+STOP_S: Final = 2.5
+
+
+@asynccontextmanager
+async def lone_consumer(
+    kind: str, note: Path, loop: str = "uvloop", limit_ms: int = 60_000
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A consumer of its own whose slot runs a task; killed at the end."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "tests.unit.compute.lone_consumer", loop, kind, str(note), str(limit_ms)),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert await told_by(process) == "running"
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def told_by(process: asyncio.subprocess.Process) -> str:
+    assert process.stdout is not None
+    async with asyncio.timeout(30):
+        return (await process.stdout.readline()).decode().strip()
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+@pytest.mark.parametrize("kind", ["nap_300_ms", "nap_300_ms_and_return_two_mib"])
+async def test_a_result_that_came_while_the_consumer_was_stopped_counts(
+    loop: str, kind: str, tmp_path: Path
+) -> None:
+    async with lone_consumer(kind, tmp_path / "note", loop, LIMIT_MS) as process:
+        process.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(STOP_S)
+        process.send_signal(signal.SIGCONT)
+        assert await told_by(process) == "completed"
+
+
+async def test_the_limit_holds_while_the_consumer_is_stopped(tmp_path: Path) -> None:
+    note = tmp_path / "note"
+    async with lone_consumer("note_itself_and_spin", note, limit_ms=LIMIT_MS) as process:
+        await until(lambda: note.exists() and bool(noted_pids(note)))
+        process.send_signal(signal.SIGSTOP)
+        await until(lambda: gone(noted_pids(note)), timeout_s=STOP_S + 5)
+        process.send_signal(signal.SIGCONT)
+        assert "time limit of 2000 ms" in await told_by(process)
+
+
+async def test_what_a_task_forked_dies_with_the_consumer_whose_server_died(tmp_path: Path) -> None:
+    note = tmp_path / "note"
+    async with lone_consumer("leave_children_and_kill_the_server", note) as process:
+        assert await process.wait() == 1
+        assert len(noted_pids(note)) == 2
+        assert gone(noted_pids(note))
+
+
+async def test_a_stopped_server_does_not_outlive_its_consumer(tmp_path: Path) -> None:
+    note = tmp_path / "note"
+    async with lone_consumer("spin_with_a_daemon", note) as process:
+        await until(lambda: note.exists() and bool(noted_pids(note)))
+        below = descendants(process.pid)
+        (server,) = descendants(process.pid) - {each for child in below for each in descendants(child)}
+        os.kill(server, signal.SIGSTOP)
+        process.kill()
+        await process.wait()
+        await until(lambda: gone(below))
+
+
+async def test_a_task_that_stops_its_own_process_ends_at_its_limit(pool: SlotPool) -> None:
+    outcome = failed(await hazard(pool, "stall_the_channel", 500))
+    assert outcome.failure.code is FailureCode.TIMEOUT
+    assert 500 <= outcome.compute_ms < 1_000
+
+
+async def test_a_slot_that_was_stopped_before_its_task_ends_no_request(pool: SlotPool) -> None:
+    async with pool.acquire(Mode.ASYNC, "nap") as slot:
+        os.kill(pid_of(slot), signal.SIGSTOP)
+        with pytest.raises(SlotStartError, match="before it took its task"):
+            await slot.run(task("nap", {}, timeout_ms=300))
+    assert completed(await nap(pool, 0, 7)) == {"value": 7}
+
+
+async def test_an_idle_slot_that_died_ends_no_request() -> None:
+    async with running_pool(slots=1, spares=1) as pool:
+        for _ in range(20):
+            async with pool.acquire(Mode.ASYNC, "nap") as slot:
+                pass
+            os.kill(pid_of(slot), signal.SIGKILL)
+            try:
+                assert completed(await nap(pool, 0, 7)) == {"value": 7}
+            except SlotStartError:  # the kernel had not killed it yet when it was handed out
+                assert completed(await nap(pool, 0, 8)) == {"value": 8}
+
+
+async def test_a_slot_that_is_known_to_be_dead_is_not_handed_out() -> None:
+    async with running_pool(slots=1, spares=1) as pool:
+        async with pool.acquire(Mode.ASYNC, "nap") as slot:
+            pass
+        os.kill(pid_of(slot), signal.SIGKILL)
+        while slot.is_alive():
+            time.sleep(0.001)  # noqa: ASYNC251 - the event loop must not hear of the death
+        assert completed(await nap(pool, 0, 7)) == {"value": 7}
+
+
+async def test_slots_that_fail_at_their_start_are_tried_again_slowly_and_end_no_request() -> None:
+    async with running_pool(slots=2, spares=1) as pool:
+        server = server_of(pool)
+        _, hard = resource.prlimit(server, resource.RLIMIT_SIGPENDING)
+        resource.prlimit(server, resource.RLIMIT_SIGPENDING, (0, hard))  # no timers in new slots
+        for pid in descendants(server):
+            os.kill(pid, signal.SIGKILL)
+        await until(lambda: not pool.ready)
+        waiting = asyncio.create_task(nap(pool, 0, 7))
+        began_s, first = time.monotonic(), next(pool._server._numbers)  # type: ignore[union-attr]
+        await until(lambda: time.monotonic() > began_s + 1)
+        assert next(pool._server._numbers) - first < 10  # type: ignore[union-attr]
+        assert not pool.ready
+        assert not waiting.done()
+        resource.prlimit(server, resource.RLIMIT_SIGPENDING, (hard, hard))
+        assert completed(await waiting) == {"value": 7}
+        await until(lambda: len(pool._alive) == 3)
+
+
+async def test_a_server_that_hangs_is_given_up_and_ends_no_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(slot_client, "PING_S", 0.2)
+    async with running_pool(slots=2, spares=0) as pool:
+        watching = asyncio.create_task(pool.watch())
+        server = server_of(pool)
+        below = descendants(server)
+        os.kill(server, signal.SIGSTOP)
+        with pytest.raises(SlotServerError, match="has not answered for 1 s"):
+            await run(pool, task_of("exit_with_3"))
+        with pytest.raises(SlotServerError):
+            await watching
+        assert not pool.ready
+        await until(lambda: gone({server, *below}))
+
+
+async def test_a_server_is_not_blamed_for_a_stop_of_its_consumer(
+    monkeypatch: pytest.MonkeyPatch, pool: SlotPool
+) -> None:
+    monkeypatch.setattr(slot_client, "PING_S", 0.05)
+    assert completed(await nap(pool, 0, 1)) == {"value": 1}
+    for _ in range(3):
+        time.sleep(1)  # noqa: ASYNC251 - a loop that is stopped for longer than all pings
+        assert completed(await nap(pool, 0, 2)) == {"value": 2}
+
+
+def pid_of(slot: Slot) -> int:
+    assert slot.pid is not None
+    return slot.pid
+
+
+def server_of(pool: SlotPool) -> int:
+    assert pool._server is not None
+    assert pool._server._process is not None
+    return pool._server._process.pid
