@@ -13,7 +13,7 @@ from shared.testing.drill.schedule import BROKER, Fault, FaultKind
 __all__ = ["RECOVERY_TIMEOUT_S", "Incident", "Target", "do_faults"]
 
 RECOVERY_TIMEOUT_S: Final = 240.0
-"""Far beyond what is promised: on a machine whose cores are taken, a broker alone needs more than a minute."""
+"""Far beyond what is promised: where the cores are taken, a broker alone needs more than a minute."""
 
 PROBE_S: Final = 0.05
 RUNNING_TIMEOUT_S: Final = 30.0
