@@ -156,7 +156,8 @@ def _figures(run: LongRun, around: Surroundings) -> list[str]:
         f"{len(run.incidents)} faults, the slowest recovery took {max(readies, default=0.0):.1f} s",
         f"from the first try to the answer: {_spread(run.submitting_s)}",
         f"from the acceptance to the outcome: {_spread(run.computing_s)}",
-        f"the drill's own loop was {run.latest_s:.2f} s late at the most",
+        f"the drill's own loop was {run.latest_s:.2f} s late at the most; "
+        f"load {os.getloadavg()[2]:.1f} on {os.cpu_count()} cores",
         f"errors logged: {dict(around.errors.most_common(8))}",
     ]
 

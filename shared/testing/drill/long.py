@@ -11,7 +11,7 @@ import aiohttp
 from shared.domain.types import Mode
 from shared.kafka.topics import Topic
 from shared.settings import KafkaSettings
-from shared.testing.drill.chaos import Incident, Target, do_faults
+from shared.testing.drill.chaos import RECOVERY_TIMEOUT_S, Incident, Target, do_faults
 from shared.testing.drill.evidence import Evidence, dead_letters, lag_left, outcomes_in_log, records_in
 from shared.testing.drill.ledger import CallLog, Ledger
 from shared.testing.drill.load import Load
@@ -128,7 +128,7 @@ class LongDrill:
             TooSlowError: the machine has too little to spare.
         """
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-            rest = RestClient(session, self._api)
+            rest = RestClient(session, self._api, patience_s=RECOVERY_TIMEOUT_S)
             await self._warm_up(rest)
             late = asyncio.create_task(self._watch_loop())
             try:

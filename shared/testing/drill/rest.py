@@ -30,12 +30,13 @@ class RefusedError(Exception):
 
 
 class RestClient:
-    """Talks to one API. Calls that fail for now are repeated for `PATIENCE_S`.
+    """Talks to one API. Calls that fail for now are repeated for `patience_s`.
 
     `taken_s` tells of every submission how long it took from the first try to the answer.
     """
 
-    def __init__(self, session: aiohttp.ClientSession, api: str) -> None:
+    def __init__(self, session: aiohttp.ClientSession, api: str, *, patience_s: float = PATIENCE_S) -> None:
+        self._patience_s = patience_s
         self._session = session
         self._api = api
         self.repeats = 0
@@ -97,7 +98,7 @@ class RestClient:
             TimeoutError: there was none for long.
             RefusedError: the call was refused.
         """
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(self._patience_s):
             for pause_s in backoff_s(PAUSE_S, PAUSE_CAP_S):
                 try:
                     status, body = await self._once(method, path, **arguments)
@@ -113,7 +114,7 @@ class RestClient:
 
     async def _outcome(self, request_id: str) -> Any:  # noqa: ANN401 - parsed JSON
         """A request's outcome; waits for it."""
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(self._patience_s):
             while True:
                 _, body = await self.patiently("GET", f"/v1/requests/{request_id}", params={"wait": "20"})
                 if body["status"] in ("succeeded", "failed"):
