@@ -5,7 +5,7 @@ Besides the specification's attributes, every event of a request carries `mode`,
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -14,9 +14,11 @@ __all__ = [
     "CONTENT_TYPE_JSON",
     "Envelope",
     "Headers",
+    "envelope_of",
     "first_header",
     "format_time",
     "read_envelope",
+    "text_of",
     "write",
 ]
 
@@ -64,16 +66,20 @@ def write(envelope: Envelope, extensions: Iterable[tuple[str, str]] = ()) -> Hea
 
 def read_envelope(headers: Headers) -> Envelope | None:
     """The envelope in `headers`, or None when they carry none. Undecodable bytes become U+FFFD."""
-    values = {name.lower(): value.decode("utf-8", "replace") for name, value in headers}
+    return envelope_of({name.lower(): value for name, value in headers})
+
+
+def envelope_of(values: Mapping[str, bytes]) -> Envelope | None:
+    """The same from headers by their names in lower case."""
     if "ce_specversion" not in values:
         return None
     return Envelope(
-        id=values.get("ce_id", ""),
-        type=values.get("ce_type", ""),
-        source=values.get("ce_source", ""),
-        time=values.get("ce_time", ""),
-        subject=values.get("ce_subject"),
-        traceparent=values.get("traceparent"),
+        id=text_of(values.get("ce_id", b"")),
+        type=text_of(values.get("ce_type", b"")),
+        source=text_of(values.get("ce_source", b"")),
+        time=text_of(values.get("ce_time", b"")),
+        subject=None if (subject := values.get("ce_subject")) is None else text_of(subject),
+        traceparent=None if (parent := values.get("traceparent")) is None else text_of(parent),
     )
 
 
@@ -81,8 +87,13 @@ def first_header(headers: Headers, name: str) -> str | None:
     """Text of the first header of that name (lower case), or None."""
     for key, value in headers:
         if key.lower() == name:
-            return value.decode("utf-8", "replace")
+            return text_of(value)
     return None
+
+
+def text_of(value: bytes) -> str:
+    """A header's value as text, with U+FFFD for what is none."""
+    return value.decode("utf-8", "replace")
 
 
 def format_time(time_ms: int) -> str:

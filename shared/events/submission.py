@@ -6,6 +6,7 @@ request; every reader of the log derives the same one.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import Final
@@ -16,7 +17,7 @@ from shared.domain.identity import canonical_uuid, id_of_position, id_of_referen
 from shared.domain.requests import RequestSubmitted
 from shared.domain.types import JsonBytes, Mode, RequestId
 from shared.events.codec import EncodedEvent, Origin
-from shared.events.envelope import Envelope, Headers, first_header, format_time, read_envelope, write
+from shared.events.envelope import Envelope, Headers, envelope_of, format_time, text_of, write
 from shared.events.request_data import (
     MAX_NAME,
     MAX_REFERENCE,
@@ -95,10 +96,11 @@ class Submission:
 class Opened:
     """What the headers of a record say. `kept_id` is the id that ingest gave, where ingest wrote it."""
 
-    envelope: Envelope | None
-    structured: bool
-    reply_to: ReplyTo | None
-    kept_id: RequestId | None
+    structured: bool = False
+    envelope: Envelope | None = None
+    reply_to: ReplyTo | None = None
+    traceparent: str | None = None
+    kept_id: RequestId | None = None
 
 
 def decode_submission(
@@ -125,22 +127,22 @@ def open_record(record: Record, mode: Mode, keys: SubmitKeys) -> Opened:
     Raises:
         SubmissionError: they are too many, or name another type of event.
     """
-    headers = record.headers
-    _check_headers(headers)
-    reply_to = _reply_to(headers)
-    if (first_header(headers, "content-type") or "").lower().startswith(STRUCTURED):
-        return Opened(envelope=None, structured=True, reply_to=reply_to, kept_id=None)
-    envelope = read_envelope(headers)
+    _check_headers(record.headers)
+    first, last = _by_name(record.headers)
+    reply_to = _reply_to(first)
+    if text_of(first.get("content-type", b"")).lower().startswith(STRUCTURED):
+        return Opened(structured=True, reply_to=reply_to)
+    envelope = envelope_of(last)
     if envelope is None:
-        return Opened(envelope=None, structured=False, reply_to=reply_to, kept_id=None)
+        return Opened(reply_to=reply_to, traceparent=text_of(first.get("traceparent", b"")) or None)
     _check_type(envelope.type)
     kept_id = canonical_uuid(envelope.subject or "") if envelope.source == INGEST_SOURCE else None
     if kept_id is not None:
         about = _signed(kept_id, mode, reply_to)
-        signature = record.header(SIGNATURE_HEADER)
+        signature = last.get(SIGNATURE_HEADER)
         if not keys.believe(signature, about, record.value or b"", record.timestamp_ms):
             kept_id = None
-    return Opened(envelope=envelope, structured=False, reply_to=reply_to, kept_id=kept_id)
+    return Opened(envelope=envelope, reply_to=reply_to, traceparent=envelope.traceparent, kept_id=kept_id)
 
 
 def read_submission(record: Record, mode: Mode, opened: Opened, *, with_digest: bool) -> Submission:
@@ -149,11 +151,11 @@ def read_submission(record: Record, mode: Mode, opened: Opened, *, with_digest: 
     Raises:
         SubmissionError: the record is no request.
     """
-    envelope, body = opened.envelope, record.value or b""
+    envelope, traceparent, body = opened.envelope, opened.traceparent, record.value or b""
     parse_strictly(body)
     event = _read_structured(body) if opened.structured else None
     if event is not None:
-        envelope = Envelope(id=event.id, type=event.type, source=event.source, traceparent=event.traceparent)
+        envelope, traceparent = Envelope(id=event.id, type=event.type, source=event.source), event.traceparent
     data = read_request_data(event.data if event else body)
     request_id, source, reference = _identify(opened.kept_id, envelope, data, record)
     digest = data.digest if opened.kept_id else None
@@ -170,7 +172,6 @@ def read_submission(record: Record, mode: Mode, opened: Opened, *, with_digest: 
         timeout_ms=None if data.timeout is None else max(1, round(data.timeout * 1000)),
         expires_at_ms=None if data.expires_at is None else round(data.expires_at.timestamp() * 1000),
     )
-    traceparent = envelope.traceparent if envelope else first_header(record.headers, "traceparent")
     return Submission(request=request, reply_to=opened.reply_to, traceparent=traceparent)
 
 
@@ -261,15 +262,22 @@ def _check_names(source: str, reference: str | None) -> None:
         raise invalid_request([("id", f"longer than {MAX_REFERENCE} characters")])
 
 
-def _reply_to(headers: Headers) -> ReplyTo | None:
-    topic = first_header(headers, "reply-topic")
+def _by_name(headers: Headers) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """Headers by their names in lower case: the first and the last of each name."""
+    last = {name.lower(): value for name, value in headers}
+    if len(last) == len(headers):
+        return last, last
+    return {name.lower(): value for name, value in reversed(headers)}, last
+
+
+def _reply_to(first: Mapping[str, bytes]) -> ReplyTo | None:
+    topic = text_of(first.get("reply-topic", b""))
     if not topic:
         return None
-    correlation_id = next((value for name, value in headers if name.lower() == "correlation-id"), b"")
-    partition = first_header(headers, "reply-partition") or ""
+    partition = text_of(first.get("reply-partition", b""))
     return ReplyTo(
         topic=topic,
-        correlation_id=correlation_id,
+        correlation_id=first.get("correlation-id", b""),
         partition=int(partition) if _PARTITION.fullmatch(partition) else None,
     )
 

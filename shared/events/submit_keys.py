@@ -88,9 +88,10 @@ class SubmitKeys:
         if signature is None or not signature.startswith(VERSION):
             return False
         claimed, signed = signature[len(VERSION) :], _encoder.encode(about)
-        return any(
-            hmac.compare_digest(base64.b64encode(key.digest(signed, value)), claimed) for key in self.keys
-        )
+        for key in self.keys:
+            if hmac.compare_digest(base64.b64encode(key.digest(signed, value)), claimed):
+                return True
+        return False
 
 
 NO_KEYS: Final = SubmitKeys()
