@@ -47,7 +47,7 @@ READING_S: Final = 0.01
 REPLYING_S: Final = 1.0
 """The same for a reply that has arrived in part, and for the end of file of a channel whose slot is dead."""
 
-DYING_S: Final = 0.05
+DYING_S: Final = 0.5
 """Time for a process whose channel broke to be reported dead, of what it really died of."""
 
 DEATH_TIMEOUT_S: Final = 10.0
