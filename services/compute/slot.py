@@ -226,7 +226,7 @@ class Slot(asyncio.Protocol):
         if reply.kind == "not_started":
             assignment.result.set_exception(SlotStartError(f"a slot could not fork: {reply.message}"))
             return
-        self._rss_bytes = max(self._rss_bytes, reply.rss_bytes)
+        self._rss_bytes = reply.rss_bytes or self._rss_bytes
         self._recycle(reply)
         assignment.result.set_result(replied(reply, body))
 

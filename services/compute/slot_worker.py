@@ -193,7 +193,7 @@ class _Worker:
             fields=_fields(error),
             peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             retire_reason=self._clean_up(kind, error),
-            rss_bytes=self.limit.resident_bytes(),
+            rss_bytes=self.limit.resident_bytes() if self._state else 0,
         )
         self._timer.disarm()
         return pack_frame(reply, result)
