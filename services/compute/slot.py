@@ -48,7 +48,7 @@ READING_S: Final = 0.01
 REPLYING_S: Final = 1.0
 """The same for a reply that has arrived in part, and for the end of file of a channel whose slot is dead."""
 
-DYING_S: Final = 0.05
+DYING_S: Final = 0.5
 """Time for a process whose channel broke to be reported dead, of what it really died of."""
 
 DEATH_TIMEOUT_S: Final = 10.0
@@ -227,7 +227,7 @@ class Slot(asyncio.Protocol):
         if reply.kind == "not_started":
             assignment.result.set_exception(SlotStartError(f"a slot could not fork: {reply.message}"))
             return
-        self._rss_bytes = max(self._rss_bytes, reply.rss_bytes)
+        self._rss_bytes = reply.rss_bytes or self._rss_bytes
         self._recycle(reply)
         assignment.result.set_result(replied(reply, body))
 

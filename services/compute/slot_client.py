@@ -121,14 +121,13 @@ class SlotServerClient:
     async def stop(self, timeout_s: float) -> None:
         """Kill every slot and end the server. Tasks that run end with `SlotServerError`."""
         self._stopping = True
-        if self._process is None:
-            return
-        self._hang_up(SlotServerError("the slots were stopped"))
-        try:
-            await asyncio.to_thread(self._process.wait, timeout_s)
-        except subprocess.TimeoutExpired:
-            log.error("slot_server.killed", pid=self._process.pid)  # noqa: TRY400 - the exception tells nothing
-            await asyncio.to_thread(_kill_server, self._process)
+        if self._process is not None:
+            self._hang_up(SlotServerError("the slots were stopped"))
+            try:
+                await asyncio.to_thread(self._process.wait, timeout_s)
+            except subprocess.TimeoutExpired:
+                log.error("slot_server.killed", pid=self._process.pid)  # noqa: TRY400 - it tells nothing
+                await asyncio.to_thread(_kill_server, self._process)
         await asyncio.to_thread(shutil.rmtree, self._directory, ignore_errors=True)
 
     def _send(self, command: Command, descriptors: list[int] | None = None) -> None:

@@ -112,13 +112,15 @@ class SlotPool:
         self._server = SlotServerClient(self._settings.recycle)
         try:
             await self._server.start()
+            self._filler = asyncio.create_task(self._keep_full(self._server), name="slot-filler")
+            tried = asyncio.create_task(self._tried.wait())
+            await asyncio.wait({tried, self._filler}, return_when=asyncio.FIRST_COMPLETED)
+            tried.cancel()
+            if self._filler.done():
+                self._filler.result()
         except BaseException:
-            await self._server.stop(STOP_TIMEOUT_S)
+            await self.stop()
             raise
-        self._filler = asyncio.create_task(self._keep_full(self._server), name="slot-filler")
-        tried = asyncio.create_task(self._tried.wait())
-        await asyncio.wait({tried, self._filler}, return_when=asyncio.FIRST_COMPLETED)
-        tried.cancel()
 
     async def watch(self) -> None:
         """Wait until the pool is stopped.

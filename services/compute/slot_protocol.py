@@ -76,8 +76,8 @@ class SlotReady(msgspec.Struct, frozen=True):
 class TaskReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The end of the task of that number; the body of the frame is the result as JSON, or empty.
 
-    `retire_reason` says why the process must not run another task, if so. `fields` says what is wrong where
-    in an invalid input.
+    `rss_bytes` is what the slot keeps, 0 when the task had a process of its own. `retire_reason` says why the
+    slot must not run another task, if so. `fields` says what is wrong where in an invalid input.
     """
 
     number: int

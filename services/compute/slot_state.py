@@ -21,7 +21,7 @@ from _random import Random
 from collections.abc import Callable
 from typing import Final
 
-__all__ = ["ProcessState"]
+__all__ = ["ProcessState", "Remains"]
 
 THREAD_EXIT_CHECKS: Final = 5
 THREAD_EXIT_S: Final = 0.001
@@ -43,20 +43,33 @@ _handler_of: Final = importlib.import_module("_signal").getsignal
 _shared_random: Final[Random] = getattr(random.random, "__self__")  # noqa: B009 - untyped
 
 
-class ProcessState:
-    """The state at the time of its creation, and what differs from it later.
-
-    Args:
-        directory: the slot's TMPDIR, empty between tasks.
-    """
+class Remains:
+    """What outlives the process that looks: its children, and files in `directory`, empty at first."""
 
     def __init__(self, directory: str) -> None:
         flags = os.O_RDONLY | os.O_CLOEXEC
+        self._children = os.open(f"/proc/self/task/{os.getpid()}/children", flags)
+        self._directory = os.open(directory, flags)
+        self._changed_ns = os.fstat(self._directory).st_mtime_ns
+
+    def found(self) -> str:
+        """What there is, in words, or nothing."""
+        if os.pread(self._children, 1, 0):
+            return "processes left behind"
+        changed_ns = os.fstat(self._directory).st_mtime_ns
+        if changed_ns == self._changed_ns:
+            return ""
+        self._changed_ns = changed_ns
+        return "files left in TMPDIR" if os.listdir(self._directory) else ""
+
+
+class ProcessState:
+    """The state at the time of its creation, and what differs from it later."""
+
+    def __init__(self) -> None:
+        flags = os.O_RDONLY | os.O_CLOEXEC
         self._tasks = os.open("/proc/self/task", flags)
         self._files = os.open("/proc/self/fd", flags)
-        self._children = os.open(f"/proc/self/task/{os.getpid()}/children", flags)
-        self._directory = directory
-        self._directory_fd = os.open(directory, flags)
         self._readings: tuple[tuple[str, Callable[[], object]], ...] = (
             ("files left open", self._open_files),
             ("another standard output", lambda: (sys.stdout, sys.stderr, *map(_file, (1, 2)))),
@@ -78,7 +91,6 @@ class ProcessState:
         )
         self._threads = self._count_threads()
         self._base = [read() for _, read in self._readings]
-        self._changed_ns = os.fstat(self._directory_fd).st_mtime_ns
 
     def changed(self) -> str:
         """What differs, in words; empty when nothing does."""
@@ -87,13 +99,7 @@ class ProcessState:
         ]
         if self._has_more_threads():
             found.append("threads left behind")
-        return ", ".join(filter(None, (*found, self.left_behind())))
-
-    def left_behind(self) -> str:
-        """What outlives this process, in words; empty when nothing does."""
-        if os.pread(self._children, 1, 0):
-            return "processes left behind"
-        return "files left in TMPDIR" if self._has_files() else ""
+        return ", ".join(found)
 
     def _open_files(self) -> int:
         """Number of open descriptors: the size of the directory since Linux 6.2, before that 0."""
@@ -109,13 +115,6 @@ class ProcessState:
                 return False
             time.sleep(THREAD_EXIT_S)
         return True
-
-    def _has_files(self) -> bool:
-        changed_ns = os.fstat(self._directory_fd).st_mtime_ns
-        if changed_ns == self._changed_ns:
-            return False
-        self._changed_ns = changed_ns
-        return bool(os.listdir(self._directory))
 
 
 def _file(descriptor: int) -> tuple[int, int]:

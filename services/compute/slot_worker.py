@@ -33,7 +33,7 @@ from services.compute.slot_protocol import (
     TaskRequest,
     pack_frame,
 )
-from services.compute.slot_state import ProcessState
+from services.compute.slot_state import ProcessState, Remains
 from shared.operations.registry import InvalidInputError, Registry, UnknownOperationError
 from shared.operations.results import InvalidResultError, ResultTooLargeError, encode_result
 
@@ -170,11 +170,11 @@ class _Worker:
 
     def __init__(self, registry: Registry, directory: str, *, once: bool = False) -> None:
         self._registry = registry
-        self._once = once
         self._timer = KernelTimer()
         self._peak_reset = os.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
         self.limit = GrowthLimit()
-        self._state = ProcessState(directory)
+        self._remains = Remains(directory)
+        self._state = None if once else ProcessState()
 
     def run(self, request: TaskRequest, body: bytes) -> bytes:
         """The frame that replies to a request, sent when nothing of the task is left to run."""
@@ -193,7 +193,7 @@ class _Worker:
             fields=_fields(error),
             peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             retire_reason=self._clean_up(kind, error),
-            rss_bytes=self.limit.resident_bytes(),
+            rss_bytes=self.limit.resident_bytes() if self._state else 0,
         )
         self._timer.disarm()
         return pack_frame(reply, result)
@@ -213,20 +213,23 @@ class _Worker:
             self.limit.lift()
 
     def _clean_up(self, kind: ReplyKind, error: BaseException | None) -> str:
-        """Run what the task still owes (finalizers, buffered output) within its own time limit.
+        """Do what the task still owes (finalizers, buffered output) within its own time limit.
 
         Returns why the process must not be used again, or nothing.
         """
-        if error is not None:
-            error.__traceback__ = error.__context__ = error.__cause__ = None
-        gc.collect()
+        if self._state is not None:
+            if error is not None:
+                error.__traceback__ = error.__context__ = error.__cause__ = None
+            gc.collect()
         for stream in (sys.stdout, sys.stderr):
             with suppress(Exception):
                 stream.flush()
         _libc.fflush(None)
-        if self._once:
-            return self._state.left_behind()
-        return "memory limit reached" if kind == "memory" else self._state.changed()
+        if self._state is None:
+            return self._remains.found()
+        if kind == "memory":
+            return "memory limit reached"
+        return ", ".join(filter(None, (self._state.changed(), self._remains.found())))
 
     def _describe(self, kind: ReplyKind, error: BaseException | None, name: str) -> str:
         """The words of an exception, whose `__str__` is the operation's own and may fail in any way."""

@@ -52,12 +52,14 @@ HAZARDS: Final[Mapping[str, tuple[str, Mapping[str, object]]]] = {
     "spin_holding_the_lock": ("timeout", {"limit_ms": 500}),
     "spin_with_a_daemon": ("timeout", {"limit_ms": 500}),
     "eat_memory": ("memory_limit", {}),
+    "eat_memory_in_children": ("memory_limit", {"signal": "SIGKILL"}),
+    "bomb": ("crashed", {"signal": "SIGKILL"}),
     "raise_error": ("operation_error", {"type": "ValueError"}),
     "recurse": ("operation_error", {"type": "RecursionError"}),
     "return_an_object": ("invalid_result", {}),
     "return_too_much": ("result_too_large", {}),
 }
-HARMLESS: Final = ("leave_a_thread", "leave_children", "print_a_lot")
+HARMLESS: Final = ("leave_a_thread", "leave_children", "print_a_lot", "print_30_mib")
 """These have a result; their slot is replaced, or their output cut."""
 
 

@@ -25,7 +25,7 @@ from typing import Final
 from shared.operations.model import Input, Limits, Operation
 
 MIB: Final = 1024 * 1024
-MOST_ENTRIES_OF_PROC: Final = 1_500
+BOMB_PROCESSES: Final = 250
 OTHER_LOCALE: Final = "C.UTF-8" if locale.setlocale(locale.LC_ALL) == "C" else "C"
 
 
@@ -343,8 +343,8 @@ def hold_shared_memory(_: Hazard) -> None:
 
 def bomb(task: Hazard) -> None:
     """Every process forks for 5 s, each in a session of its own, as long as the sum is bearable."""
-    ends_s = time.monotonic() + 5
-    while time.monotonic() < ends_s and len(os.listdir("/proc")) < MOST_ENTRIES_OF_PROC:
+    ends_s, most = time.monotonic() + 5, len(os.listdir("/proc")) + BOMB_PROCESSES
+    while time.monotonic() < ends_s and len(os.listdir("/proc")) < most:
         if os.fork() == 0:
             os.setsid()
             _note(task, os.getpid())

@@ -186,6 +186,25 @@ async def test_a_server_is_not_blamed_for_a_stop_of_its_consumer(
         assert completed(await nap(pool, 0, 2)) == {"value": 2}
 
 
+async def test_what_cannot_be_killed_delays_one_death_and_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(slot_client, "SERVER_MODULE", "tests.unit.compute.powerless_server")
+    note = tmp_path / "pids"
+    try:
+        async with running_pool(slots=1, spares=0) as pool:
+            await hazard(pool, "crash_with_a_daemon", note=str(note))
+            assert not gone(noted_pids(note))
+            assert "slot.descendants_left" in capsys.readouterr().out
+            began_s = time.monotonic()
+            for _ in range(8):
+                failed(await hazard(pool, "exit_with_3"))
+            assert time.monotonic() - began_s < 7
+    finally:
+        for pid in noted_pids(note):
+            os.kill(pid, signal.SIGKILL)
+
+
 def pid_of(slot: Slot) -> int:
     assert slot.pid is not None
     return slot.pid

@@ -9,8 +9,9 @@ import pytest
 
 from services.compute.slot_pool import SlotPool
 from shared.domain.requests import FailureCode
+from shared.domain.types import Mode
 from tests.support.waiting import until
-from tests.unit.compute.support import completed, failed, gone, hazard, nap, noted_pids, run, task
+from tests.unit.compute.support import completed, failed, gone, hazard, nap, noted_pids, task_of
 
 MIB: Final = 1024 * 1024
 
@@ -41,11 +42,13 @@ async def test_the_length_of_a_file_is_bounded(pool: SlotPool, tmp_path: Path) -
     note.unlink()
 
 
-async def test_the_directory_of_a_task_is_removed_with_its_slot(pool: SlotPool, tmp_path: Path) -> None:
+async def test_the_directory_of_tasks_is_removed_with_their_slot(pool: SlotPool, tmp_path: Path) -> None:
     note = tmp_path / "directory"
-    completed(await run(pool, task("hazard_once", {"kind": "note_the_directory", "note": str(note)})))
-    directory = Path(note.read_text())
-    assert directory.parent.name.startswith("consuma-slots-")
+    async with pool.acquire(Mode.ASYNC, "hazard") as slot:
+        completed(await slot.run(task_of("note_the_directory", note)))
+        directory = Path(note.read_text())
+        assert directory.parent.name.startswith("consuma-slots-")
+        completed(await slot.run(task_of("leave_a_file_behind")))
     await until(lambda: not directory.exists())
 
 

@@ -47,6 +47,14 @@ def test_six_operations_come_with_consuma() -> None:
     ]
 
 
+def test_an_operation_is_reusable_only_if_it_says_so() -> None:
+    registry = Registry([operation("plain"), operation("kept", reusable=True)])
+    assert not registry.is_reusable("plain")
+    assert registry.is_reusable("kept")
+    assert registry.is_reusable("unknown"), "it runs nothing"
+    assert all(load_registry().is_reusable(name) for name in NAMES)
+
+
 def test_an_unknown_name_is_told_with_the_known_ones() -> None:
     with pytest.raises(UnknownOperationError, match=r"unknown operation 'nope'; known are hash_chain, "):
         load_registry().get("nope")

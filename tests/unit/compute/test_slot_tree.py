@@ -1,0 +1,76 @@
+"""Processes are found below a process, and killed; what may not be killed stops nobody."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from services.compute.slot_tree import children, descendants, directory_bytes, kill, kill_descendants
+from tests.support.waiting import until
+from tests.unit.compute.support import gone
+
+FAMILY = """
+import os, sys, threading, time
+def grow():
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            time.sleep(600)
+        time.sleep(600)
+thread = threading.Thread(target=grow)
+thread.start(); thread.join()
+keep = threading.Thread(target=lambda: (grow(), time.sleep(600)), daemon=True)
+keep.start()
+time.sleep(600)
+"""
+
+
+async def test_every_descendant_is_found_and_killed_whatever_thread_forked_it() -> None:
+    family = await asyncio.create_subprocess_exec(sys.executable, "-c", FAMILY)
+    try:
+        await until(lambda: len(descendants(family.pid)) == 4)
+        assert len(children(family.pid)) == 2
+        found = descendants(family.pid)
+        assert kill_descendants(family.pid, 5) == 0
+        assert gone(found)
+    finally:
+        family.kill()
+        await family.wait()
+
+
+def test_nobody_is_below_a_process_that_is_gone() -> None:
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+    assert descendants(process.pid) == set()
+    kill(process.pid)
+
+
+def test_a_process_that_may_not_be_killed_raises_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_pid: int, _signal: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refuse)
+    kill(1)
+
+
+def test_a_directory_is_measured_up_to_a_number_of_files(tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "file").write_bytes(bytes(100_000))
+    measured = directory_bytes(str(tmp_path))
+    assert measured is not None
+    assert measured >= 100_000
+    for number in range(10_001):
+        (tmp_path / str(number)).touch()
+    assert directory_bytes(str(tmp_path)) is None
+
+
+def test_a_death_of_the_service_needs_no_reader_of_its_output() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    program = "import sys; from services.compute.app import _die; sys.stdout.write('x'); _die()"
+    process = subprocess.run([sys.executable, "-c", program], stdout=writing, check=False)
+    os.close(writing)
+    assert process.returncode == 1
