@@ -44,7 +44,7 @@ _shared_random: Final[Random] = getattr(random.random, "__self__")  # noqa: B009
 
 
 class Remains:
-    """What outlives the process that looks: its children, and files in `directory`, empty at first."""
+    """What outlives the process that looks: its children, files in `directory`, the mode of its output."""
 
     def __init__(self, directory: str) -> None:
         flags = os.O_RDONLY | os.O_CLOEXEC
@@ -56,6 +56,8 @@ class Remains:
         """What there is, in words, or nothing."""
         if os.pread(self._children, 1, 0):
             return "processes left behind"
+        if not (os.get_blocking(1) and os.get_blocking(2)):
+            return "another mode of standard output"
         changed_ns = os.fstat(self._directory).st_mtime_ns
         if changed_ns == self._changed_ns:
             return ""
