@@ -79,7 +79,8 @@ def run_slot(parent: int, channel: socket.socket, output: int, directory: str, r
         try:
             pid = os.fork()
         except OSError as error:
-            channel.sendall(pack_frame(_not_started(request, error)))
+            reply = TaskReply(number=request.number, kind="not_started", message=str(error))
+            channel.sendall(pack_frame(reply))
             continue
         if pid == 0:
             _run_once(channel, directory, registry, request, body, replied)
@@ -120,17 +121,6 @@ def _end_as(status: int, replied: int) -> None:
             signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     os._exit(code)
-
-
-def _not_started(request: TaskRequest, error: OSError) -> TaskReply:
-    return TaskReply(
-        number=request.number,
-        kind="not_started",
-        message=str(error),
-        compute_ms=0,
-        rss_bytes=0,
-        peak_rss_bytes=0,
-    )
 
 
 def _isolate(parent: int, channel: socket.socket, output: int, directory: str) -> None:

@@ -382,6 +382,11 @@ def leave_a_file_behind(_: Hazard) -> dict[str, int]:
     return {"value": 1}
 
 
+def print_without_blocking(_: Hazard) -> dict[str, int]:
+    os.set_blocking(1, False)
+    return {"value": 1}
+
+
 def use_files_tidily(_: Hazard) -> dict[str, int]:
     with tempfile.NamedTemporaryFile() as file:
         file.write(b"gone")
@@ -467,6 +472,7 @@ CHANGES: Final[dict[str, Callable[[], object]]] = {
     "files": lambda: os.open(os.devnull, os.O_RDONLY),
     "files twice": _leave_the_second_of_two_files,
     "output": _replace_standard_output,
+    "blocking": lambda: os.set_blocking(1, False),
     "handler": lambda: signal.signal(signal.SIGUSR1, lambda *_: None),
     "ignored": lambda: signal.signal(signal.SIGPIPE, signal.SIG_DFL),
     "blocked": lambda: signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1}),

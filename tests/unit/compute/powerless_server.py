@@ -9,7 +9,7 @@ def _refuse(pid: int) -> None:
     """Kill nobody."""
 
 
-slot_server.kill = _refuse
+slot_server.kill = _refuse  # type: ignore[attr-defined]
 slot_server.SWEEP_LIMIT_S = 1.0  # type: ignore[misc]
 
 if __name__ == "__main__":
