@@ -14,6 +14,7 @@ from typing import Final
 import pytest
 
 from services.compute import slot_client
+from services.compute import slot_tree as tree
 from services.compute.slot import Slot, SlotServerError, SlotStartError
 from services.compute.slot_pool import SlotPool
 from shared.domain.requests import FailureCode
@@ -96,8 +97,8 @@ async def test_a_stopped_server_does_not_outlive_its_consumer(tmp_path: Path) ->
     note = tmp_path / "note"
     async with lone_consumer("spin_with_a_daemon", note) as process:
         await until(lambda: note.exists() and bool(noted_pids(note)))
-        below = descendants(process.pid)
-        (server,) = descendants(process.pid) - {each for child in below for each in descendants(child)}
+        below = tree.descendants(process.pid)
+        (server,) = tree.children(process.pid)
         os.kill(server, signal.SIGSTOP)
         process.kill()
         await process.wait()
