@@ -107,13 +107,13 @@ JSON_TEXTS = st.recursive(
 )
 
 
-@settings(max_examples=1_000)
+@settings(max_examples=300)
 @given(JSON_TEXTS)
 def test_the_checks_on_bytes_agree_with_the_checks_on_values(text: str) -> None:
     assert verdict(parse, text.encode()) == verdict(slow_strict_json.parse, text.encode())
 
 
-@settings(max_examples=1_000)
+@settings(max_examples=300)
 @given(st.text(st.sampled_from('[]{}"\\,:19eE.- '), max_size=80) | st.binary(max_size=40))
 def test_the_checks_agree_on_texts_that_are_hardly_json(text: str | bytes) -> None:
     data = text if isinstance(text, bytes) else text.encode()
