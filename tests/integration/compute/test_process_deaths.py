@@ -118,6 +118,4 @@ async def test_sync_calls_are_answered_soon_after_two_kills_within_a_backlog(
             await made.send(each, mode=Mode.SYNC)
         await until(lambda: all(made.outcomes(each) for each in sync))
         assert time.monotonic() - ready < 2.0
-        ended = await made.ended([*backlog, *sync])
-        assert set(ended) >= {each.request_id for each in backlog}
         assert not made.letters.records, "an innocent request was ended"

@@ -242,6 +242,7 @@ async def delete_records(settings: ServiceSettings, number: int, before: int) ->
     await asyncio.to_thread(done.result, 10)
 
 
+@pytest.mark.outage
 @pytest.mark.parametrize("task", ["_fetch_task", "_coordination_task", "_heartbeat_task"])
 async def test_a_dead_task_of_the_client_library_is_noticed(settings: ServiceSettings, task: str) -> None:
     """The library would answer nothing for ever, or be thrown out of the group, and look healthy."""

@@ -117,6 +117,7 @@ def kill(client: AIOKafkaConsumer, task: str) -> None:
     (client._client._sync_task if task == "metadata" else client._fetcher._fetch_task).cancel()
 
 
+@pytest.mark.outage
 @pytest.mark.parametrize("task", ["fetch", "metadata"])
 async def test_a_follower_whose_client_has_died_skips_nothing(settings: ServiceSettings, task: str) -> None:
     name = topic_name(settings, Topic.REPLIES)
@@ -141,6 +142,7 @@ async def test_a_follower_whose_client_has_died_skips_nothing(settings: ServiceS
     assert replaced("follower", f"dead_{task}_task") == before + 1
 
 
+@pytest.mark.outage
 async def test_a_follower_whose_client_has_died_is_not_live(settings: ServiceSettings) -> None:
     name = topic_name(settings, Topic.REPLIES)
     async with Follower(settings, name, partitions=[3], tail=0) as follower:
@@ -153,6 +155,7 @@ async def test_a_follower_whose_client_has_died_is_not_live(settings: ServiceSet
     assert states == [True, True, True]
 
 
+@pytest.mark.outage
 async def test_a_tail_whose_client_dies_fails_soon(
     settings: ServiceSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +174,7 @@ async def test_a_tail_whose_client_dies_fails_soon(
             _ = [each async for each in read_tail(settings, partition, 5)]
 
 
+@pytest.mark.outage
 async def test_end_offsets_are_told_after_their_client_has_died(settings: ServiceSettings) -> None:
     topics = frozenset({topic_name(settings, Topic.REQUESTS)})
     ends = EndOffsets(settings)

@@ -161,6 +161,7 @@ async def test_projectors_without_the_lock_are_fenced(
     assert complete(database)
 
 
+@pytest.mark.outage
 @pytest.mark.parametrize("task", ["fetch", "metadata"])
 async def test_a_client_of_the_log_that_has_died_is_replaced(
     settings: ProjectorSettings, database: Inspector, task: str

@@ -21,7 +21,7 @@ from tests.unit.compute.support import run, running_pool, task_of
 async def main(kind: str, note: str, limit_ms: int) -> None:
     async with running_pool(slots=1, spares=0) as pool:
         running = asyncio.create_task(run(pool, task_of(kind, note, limit_ms)))
-        await until(lambda: pool.running == 1)
+        await until(lambda: pool.running == 1 or running.done())
         sys.stdout.write("running\n")
         sys.stdout.flush()
         try:
