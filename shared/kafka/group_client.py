@@ -22,6 +22,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 from shared.kafka.ending import end_bounded
 from shared.kafka.header_names import read_any_header_names
 from shared.kafka.library_tasks import dead_task_of
+from shared.kafka.metadata_pace import pace_metadata
 from shared.kafka.reader import to_record
 from shared.kafka.records import Partition, Record
 from shared.settings import ServiceSettings
@@ -86,6 +87,7 @@ class GroupClient:
         self._listener = _Listener(assigned, revoked)
         self._damaged: Counter[Partition] = Counter()
         read_any_header_names()
+        pace_metadata()
         self._client = AIOKafkaConsumer(
             bootstrap_servers=settings.kafka,
             client_id=settings.instance,

@@ -14,6 +14,7 @@ from shared.kafka import metrics
 from shared.kafka.backoff import backoff_s
 from shared.kafka.ending import end_bounded, own_cancellations_only, start_whole
 from shared.kafka.library_tasks import dead_task_of
+from shared.kafka.metadata_pace import pace_metadata
 from shared.kafka.records import Partition
 from shared.settings import KafkaSettings
 
@@ -95,6 +96,7 @@ class EndOffsets:
         Raises:
             KafkaError: no broker answered.
         """
+        pace_metadata()
         client = AIOKafkaConsumer(
             bootstrap_servers=self._settings.kafka,
             isolation_level="read_uncommitted",  # nothing is read with it

@@ -15,6 +15,7 @@ from aiokafka.producer.message_accumulator import MessageAccumulator, MessageBat
 from shared.kafka.append_errors import LogUnavailable, SendRefused, log_error
 from shared.kafka.ending import end_bounded, own_cancellations_only
 from shared.kafka.library_tasks import dead_task_of
+from shared.kafka.metadata_pace import pace_metadata
 from shared.kafka.records import OutgoingRecord, Position
 from shared.kafka.topics import LETTER_BYTES, Topic
 from shared.settings import KafkaSettings
@@ -47,6 +48,7 @@ class ProducerClient:
 
     def __init__(self, settings: KafkaSettings, *, linger_ms: int = 0) -> None:
         self._address = settings.kafka
+        pace_metadata()
         self._client = AIOKafkaProducer(
             bootstrap_servers=settings.kafka,
             client_id=f"{settings.topic_prefix}producer",

@@ -14,6 +14,7 @@ from shared.kafka.backoff import backoff_s
 from shared.kafka.ending import end_bounded, own_cancellations_only
 from shared.kafka.header_names import read_any_header_names
 from shared.kafka.library_tasks import DeadTaskError, dead_task_of, fetch
+from shared.kafka.metadata_pace import pace_metadata
 from shared.kafka.records import Partition, Record
 from shared.settings import KafkaSettings
 
@@ -184,6 +185,7 @@ async def _connected(settings: KafkaSettings, fetch_max_wait_ms: int) -> AIOKafk
 
 def _client(settings: KafkaSettings, fetch_max_wait_ms: int) -> AIOKafkaConsumer:
     read_any_header_names()
+    pace_metadata()
     return AIOKafkaConsumer(
         bootstrap_servers=settings.kafka,
         enable_auto_commit=False,
