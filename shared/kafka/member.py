@@ -124,7 +124,7 @@ class Member:
         self.assignment.assigned, self.assignment.processors = frozenset(), {}
         self._joined = False
         await self._client.stop()
-        await self._rebalancer.left(processors)
+        await self._rebalancer.leave_rest(processors)
 
     async def _work(self) -> None:
         with own_cancellations_only():

@@ -46,6 +46,7 @@ class Rebalancer:
         self._quarantine = quarantine
         self._opened = opened
         self._leaving: asyncio.Task[None] | None = None
+        self._departing: list[PartitionProcessor] = []
 
     def open(self, processors: Iterable[PartitionProcessor], tasks: asyncio.TaskGroup) -> None:
         """Open `processors`, those of one partition number together."""
@@ -62,19 +63,28 @@ class Rebalancer:
         if processors:
             for processor in processors:
                 processor.cancel()
-            self._leaving = tasks.create_task(self.left(processors, self._leaving))
+            self._departing += processors
+            leaving = self._leave_after(self._leaving)
+            try:
+                self._leaving = tasks.create_task(leaving)
+            except RuntimeError:  # the member is ending: `leave_rest` is what follows
+                leaving.close()
 
-    async def left(
-        self, processors: list[PartitionProcessor], former: asyncio.Task[None] | None = None
-    ) -> None:
-        """End all work on `processors` and tell the handler, after those that left before."""
+    async def leave_rest(self, processors: list[PartitionProcessor]) -> None:
+        """End all work on `processors`, and on those that have not quite left, and tell the handler."""
+        self._departing += processors
+        await self._leave_after(None)
+
+    async def _leave_after(self, former: asyncio.Task[None] | None) -> None:
         if former is not None:
             await former
-        await cancel_all(processors)
-        for processor in processors:
+        departing = list(self._departing)
+        await cancel_all(departing)
+        self._departing = [each for each in self._departing if each not in departing]
+        for processor in departing:
             metrics.forget_partition(processor.partition)
-        if processors:
-            await self._handler.on_revoked(frozenset(each.partition for each in processors))
+        if departing:
+            await self._handler.on_revoked(frozenset(each.partition for each in departing))
 
     async def _open(
         self, processors: dict[Partition, PartitionProcessor], leaving: asyncio.Task[None] | None

@@ -141,3 +141,19 @@ async def test_a_follower_goes_on_after_one(monkeypatch: pytest.MonkeyPatch) -> 
         assert await anext(follower.records()) == []
         await follower.__aexit__(None, None, None)
     assert fetches == 2
+
+
+async def test_partitions_lost_while_the_member_ends_are_revoked_all_the_same() -> None:
+    """The client library swallows an error of its listener, and would keep the handler from hearing."""
+    revoked: list[frozenset[Partition]] = []
+
+    class Hearing(Handler):
+        async def on_revoked(self, partitions: frozenset[Partition]) -> None:
+            revoked.append(partitions)
+
+    rebalancer = Rebalancer(cast("GroupClient", Group()), Hearing(), None, lambda _: None)
+    async with asyncio.TaskGroup() as ended:
+        pass
+    rebalancer.leave([processor_of(PARTITION)], ended)
+    await rebalancer.leave_rest([processor_of(Partition("t", 1))])
+    assert revoked == [frozenset({PARTITION, Partition("t", 1)})]
