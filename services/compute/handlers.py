@@ -26,6 +26,7 @@ from shared.events.dead_letters import dead_letter_of
 from shared.events.decoder import SubmissionDecoder
 from shared.events.decoder_process import DecoderStartError
 from shared.events.request_data import FieldProblem, SubmissionError
+from shared.events.strict_json import INLINE_BYTES
 from shared.events.submission import Submission
 from shared.kafka.consumer import ReleaseRecord
 from shared.kafka.poison import ATTEMPTS
@@ -122,23 +123,31 @@ class Compute:
     async def _decode(self, record: Record) -> Submission | SubmissionError:
         """The request in `record`, or why there is none.
 
-        An unforeseen fault of the decoder counts as the record's: it would not heal, and its record must not
-        hold the partition up.
+        A long record is decoded by another process, whose death does not end this one: it is not held.
 
         Raises:
             DecoderStartError: it cannot be decoded for lack of a process, for now.
         """
-        mode = self._modes[record.topic]
+        if len(record.value or b"") > INLINE_BYTES:
+            return await self._decode_anywhere(record)
         async with self._context.quarantine.hold(record):
-            try:
-                return await self._decoders[mode].decode(record, mode)
-            except SubmissionError as error:
-                return error
-            except DecoderStartError:
-                raise
-            except Exception as error:
-                log.exception("request.decoder_fault", origin=record.position)
-                return SubmissionError(DECODER_FAULT, f"cannot be decoded: {error!r}"[:1_000])
+            return await self._decode_anywhere(record)
+
+    async def _decode_anywhere(self, record: Record) -> Submission | SubmissionError:
+        """An unforeseen fault of the decoder counts as the record's.
+
+        It would not heal, and its record must not hold the partition up.
+        """
+        mode = self._modes[record.topic]
+        try:
+            return await self._decoders[mode].decode(record, mode)
+        except SubmissionError as error:
+            return error
+        except DecoderStartError:
+            raise
+        except Exception as error:
+            log.exception("request.decoder_fault", origin=record.position)
+            return SubmissionError(DECODER_FAULT, f"cannot be decoded: {error!r}"[:1_000])
 
     async def _conclude(self, submission: Submission, produce: Callable[[], Awaitable[EncodedEvent]]) -> None:
         """Answer with the outcome that is known, or else with that of `produce`."""
