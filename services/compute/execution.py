@@ -9,7 +9,7 @@ import structlog
 
 from services.compute import metrics
 from services.compute.journal import Journal, now_ms
-from services.compute.slot import Slot, Task
+from services.compute.slot import Slot, SlotStartError, Task
 from services.compute.slot_outcome import Completed, Failed, TaskResult
 from services.compute.slot_pool import SlotLease, SlotPool
 from shared.domain.execution import (
@@ -25,6 +25,7 @@ from shared.domain.requests import Failure, FailureCode, RequestFailed, RequestS
 from shared.domain.types import JsonText
 from shared.events.request_data import FieldProblem
 from shared.events.submission import Submission
+from shared.kafka.backoff import backoff_s
 from shared.kafka.consumer import Quarantine, ReleaseRecord
 from shared.kafka.records import Record
 
@@ -111,11 +112,15 @@ class Execution:
             ReleaseRecord: it was given up in good order.
             SlotServerError: the slots are gone; the process is about to end.
         """
-        attempt = 1
+        attempt, waits = 1, backoff_s()
         while True:
             queued_s = time.monotonic()
             try:
                 result, queue_ms = await self._attempt(attempt, queued_s)
+            except SlotStartError as error:
+                log.warning("slot.not_taken", request=self._request.request_id, error=str(error))
+                await asyncio.sleep(next(waits))
+                continue
             except _RefusedToStart as refused:
                 return self._refused(refused.failure, attempt - 1, _ms_since(queued_s))
             if isinstance(result, Failed):
@@ -145,6 +150,7 @@ class Execution:
                     key=request.request_id,
                 )
                 async with context.quarantine.hold(self._record):
+                    self._check()  # a blamed record has waited for a commit
                     self._slot = slot
                     context.announcer.begin(self, attempt, slot)
                     result = await slot.run(task)

@@ -98,10 +98,11 @@ class Compute:
     async def on_poison(self, record: Record, attempts: int) -> None:
         """End a record of which `attempts` runs have ended with the process.
 
-        One run beyond the limit means that decoding the record for its outcome was the last of them.
+        Two runs beyond the limit have ended while the record was decoded for its outcome: it is not decoded
+        again. One may have been counted although the decoding went well.
         """
         message = f"the process that computed it died in each of its {attempts} attempts"
-        submission = await self._decode(record) if attempts <= ATTEMPTS else None
+        submission = await self._decode(record) if attempts <= ATTEMPTS + 1 else None
         if not isinstance(submission, Submission):
             await self._set_aside(record, FailureCode.POISON, message, attempts=attempts)
             return

@@ -92,6 +92,8 @@ class Assignment:
                 self.steer(processor)
         for processor in self.current():
             processor.advance(self._client.position(processor.partition))
+            if processor.blocked:  # others may have made room in the budget
+                self.steer(processor)
 
     def steer(self, processor: PartitionProcessor) -> None:
         """Pause a partition that is idle, or whose window is full until that is half empty; resume others."""

@@ -39,11 +39,11 @@ class CommitMetadata:
 
 
 def encode_metadata(committed: int, metadata: CommitMetadata, room: int = MAX_METADATA) -> str:
-    """`metadata` as text of at most `room` characters, less the furthest ranges if need be."""
+    """`metadata` as text of at most `room` characters, less its far end if need be."""
     room_bytes = (room - len(_VERSION)) // 4 * 3
-    data = bytearray()
-    for number in _head(committed, metadata.attempts):
-        data += _varint(number)
+    attempts = dict(metadata.attempts)
+    while len(data := _head(committed, attempts)) > room_bytes:
+        attempts.popitem()
     previous = committed
     for first, count in metadata.done:
         entry = _varint(first - previous) + _varint(count)
@@ -70,11 +70,11 @@ def decode_metadata(committed: int, text: str) -> CommitMetadata:
     return CommitMetadata(attempts=attempts, done=tuple(_ranges(committed, numbers)))
 
 
-def _head(committed: int, attempts: Mapping[int, int]) -> Iterator[int]:
-    yield len(attempts)
+def _head(committed: int, attempts: Mapping[int, int]) -> bytearray:
+    head = bytearray(_varint(len(attempts)))
     for offset, count in attempts.items():
-        yield offset - committed
-        yield count
+        head += _varint(offset - committed) + _varint(count)
+    return head
 
 
 def _ranges(committed: int, numbers: Iterator[int]) -> Iterator[OffsetRange]:

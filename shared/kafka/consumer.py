@@ -9,6 +9,7 @@ under its name takes its partitions again without a rebalance of the others.
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
@@ -119,11 +120,12 @@ class PartitionConsumer:
             ExceptionGroup: of errors that no retry mends, such as an exception of `on_revoked`.
         """
         wait = backoff_s()
+        damaged: Counter[Partition] = Counter()
         self._ended.clear()
         try:
             while not self._stopping.is_set():
                 began = time.monotonic()
-                self._member = Member(self._settings, self._spec, self._handler)
+                self._member = Member(self._settings, self._spec, self._handler, damaged)
                 try:
                     with own_cancellations_only():
                         await self._member.run(self._stopping)

@@ -19,7 +19,7 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.metadata import MetadataRequest
 
-from shared.kafka.ending import end_bounded
+from shared.kafka.ending import end_bounded, own_cancellations_only
 from shared.kafka.header_names import read_any_header_names
 from shared.kafka.library_tasks import dead_task_of
 from shared.kafka.metadata_pace import pace_metadata
@@ -45,9 +45,6 @@ FETCH_WAIT_MS: Final = 50
 PARTITION_FETCH_BYTES: Final = 256 * 1024
 """What a pause throws away at most; a larger batch is still fetched, whole."""
 
-DAMAGE_LIMIT: Final = 3
-"""Fetches of a damaged batch before its partition is given up."""
-
 POLL_MS: Final = 200
 POLL_RECORDS: Final = 500
 """Records decoded at a time: about 2 ms of the event loop."""
@@ -71,6 +68,8 @@ class UnreadablePartitionError(Exception):
 class GroupClient:
     """A static member of `group`; `assigned` and `revoked` are called as the group decides.
 
+    `damaged` counts the damaged batches of each partition since it last delivered.
+
     Every error of the broker is a `KafkaError`; after one that `poll` raises, the client is to be replaced.
     """
 
@@ -82,10 +81,11 @@ class GroupClient:
         topics: Iterable[str],
         assigned: Assigned,
         revoked: Revoked,
+        damaged: Counter[Partition],
     ) -> None:
         self._topics = frozenset(topics)
         self._listener = _Listener(assigned, revoked)
-        self._damaged: Counter[Partition] = Counter()
+        self._damaged = damaged
         read_any_header_names()
         pace_metadata()
         self._client = AIOKafkaConsumer(
@@ -162,6 +162,8 @@ class GroupClient:
 
         Raises:
             UnreadablePartitionError: partitions that cannot be read on; `park` them, or it comes again.
+            CorruptRecordException: a batch is damaged. The client is to be replaced: with it the library has
+                dropped records of other partitions, and counts them as read.
         """
         try:
             batches = await self._client.getmany(timeout_ms=POLL_MS, max_records=POLL_RECORDS)
@@ -172,27 +174,19 @@ class GroupClient:
             reason = "its offset was never committed, or has left the log"
             raise UnreadablePartitionError(partitions, f"{reason}: {error!r}") from error
         except CorruptRecordException as error:
-            self._note_damage(error)
-            return {}
+            self._count_damage(error)
+            raise
+        for source in batches if self._damaged else ():
+            self._damaged.pop(Partition(*source), None)
         return {
             Partition(*source): [to_record(raw) for raw in fetched] for source, fetched in batches.items()
         }
 
-    def _note_damage(self, error: CorruptRecordException) -> None:
-        """Have a damaged batch fetched again a few times: the damage may lie on the way.
-
-        Raises:
-            UnreadablePartitionError: it lies in the log.
-            CorruptRecordException: the partition is not known.
-        """
+    def _count_damage(self, error: CorruptRecordException) -> None:
         assigned = self._client.assignment()
         damaged = next((Partition(*each) for each in assigned if str(error).endswith(str(each))), None)
-        if damaged is None:
-            raise error
-        self._damaged[damaged] += 1
-        log.warning("consumer.damaged_batch", partition=str(damaged), error=str(error))
-        if self._damaged[damaged] >= DAMAGE_LIMIT:
-            raise UnreadablePartitionError([damaged], f"its bytes in the log are damaged: {error}") from error
+        if damaged is not None:
+            self._damaged[damaged] += 1
 
     def position(self, partition: Partition) -> int:
         """The offset to be fetched next, past what was only transaction markers; 0 while it is not known.
@@ -247,7 +241,8 @@ class GroupClient:
         Raises:
             KafkaError: the broker did not answer.
         """
-        found = await self._client.end_offsets([TopicPartition(*each) for each in partitions])
+        with own_cancellations_only():
+            found = await self._client.end_offsets([TopicPartition(*each) for each in partitions])
         return {Partition(*source): offset for source, offset in found.items()}
 
     async def commit(self, offsets: Mapping[Partition, tuple[int, str]]) -> None:
@@ -257,8 +252,9 @@ class GroupClient:
             KafkaError, TimeoutError: it failed, or its outcome is unknown.
         """
         values = {TopicPartition(*each): OffsetAndMetadata(*value) for each, value in offsets.items()}
-        async with asyncio.timeout(COMMIT_TIMEOUT_S):  # `wait_for` may lose a cancellation
-            await self._client.commit(values)
+        with own_cancellations_only():
+            async with asyncio.timeout(COMMIT_TIMEOUT_S):  # `wait_for` may lose a cancellation
+                await self._client.commit(values)
 
     async def stop(self) -> None:
         """Disconnect, keeping the membership for a process that comes back under this name."""

@@ -7,6 +7,7 @@ is cancelled.
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -39,6 +40,8 @@ SILENT_SESSIONS: Final = 3
 """Session timeouts without a sign of the coordinator after which the client is replaced."""
 
 WATCH_S: Final = 1.0
+DAMAGE_LIMIT: Final = 3
+"""Damaged batches in a row before a partition is given up."""
 
 
 class MemberStuckError(KafkaError):  # type: ignore[misc]  # the client library is untyped
@@ -62,12 +65,27 @@ class MemberSpec:
 
 
 class Member:
-    """Runs the partitions that the group gives to it."""
+    """Runs the partitions that the group gives to it.
 
-    def __init__(self, settings: ServiceSettings, spec: MemberSpec, handler: PartitionHandler) -> None:
+    Args:
+        settings: as for the consumer.
+        spec: topics and limits.
+        handler: the service's work.
+        damaged: damaged batches by partition, kept over the lives of members: the damage may lie on the way,
+            so that a partition is given up only after some.
+    """
+
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        spec: MemberSpec,
+        handler: PartitionHandler,
+        damaged: Counter[Partition],
+    ) -> None:
         self._settings = settings
         self._spec = spec
         self._handler = handler
+        self._damaged = damaged
         self._joined = False
         self._generation = -1
         self._changed_at = time.monotonic()
@@ -80,6 +98,7 @@ class Member:
             topics=spec.windows,
             assigned=self._on_assigned,
             revoked=self._on_revoked,
+            damaged=damaged,
         )
         self.assignment = Assignment(
             self._client,
@@ -194,6 +213,8 @@ class Member:
             adopted=len(kept),
         )
         self._rebalancer.leave(self.assignment.replace(assigned, kept, self), self._tasks)
+        damaged = [each for each in assigned if self._damaged[each] >= DAMAGE_LIMIT]
+        self.assignment.alarm(damaged, "its bytes in the log are damaged")
         self._rebalancer.open([self.assignment.processors[each] for each in assigned - kept], self._tasks)
         self.committer.request()
 

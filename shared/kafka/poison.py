@@ -138,6 +138,8 @@ class Hold:
             attempt = await self._run.begin()
         if quarantine.journal is not None:
             self._entry = quarantine.journal.write(record, attempt)
+            if self._entry is None:
+                log.error("crash_journal.full", record=record.position, hint="its death would not be blamed")
         if self._run is not None:
             self._run.tracker.forget_entry(record.offset)
 

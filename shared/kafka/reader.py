@@ -137,6 +137,7 @@ class Follower:
             except KafkaError as error:
                 log.warning("follower.retried", topic=self._topic, error=repr(error))
                 await asyncio.sleep(PAUSE_AFTER_ERROR_S)
+                self._go_to_positions()  # the library may have dropped records and counted them as read
             else:
                 records = [to_record(raw) for batch in batches.values() for raw in batch]
                 for record in records:

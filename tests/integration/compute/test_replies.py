@@ -21,7 +21,12 @@ async def create(settings: ComputeSettings, name: str, **config: str) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka)
     await admin.start()
     try:
-        await admin.create_topics([NewTopic(name, 1, 1, topic_configs=config)])
+
+        async def exists() -> bool:
+            await admin.create_topics([NewTopic(name, 1, 1, topic_configs=config)])
+            return name in await admin.list_topics()
+
+        await until(exists)
     finally:
         await admin.close()
 

@@ -5,6 +5,7 @@ told to stop in the instant in which a commit was acknowledged went on committin
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -38,7 +39,14 @@ async def committing(monkeypatch: pytest.MonkeyPatch) -> tuple[Awaitable[None], 
     async def revoked() -> None: ...
 
     monkeypatch.setattr("shared.kafka.group_client.AIOKafkaConsumer", Client)
-    client = GroupClient(ServiceSettings(), group="g", topics=["t"], assigned=lambda _: None, revoked=revoked)
+    client = GroupClient(
+        ServiceSettings(),
+        group="g",
+        topics=["t"],
+        assigned=lambda _: None,
+        revoked=revoked,
+        damaged=Counter(),
+    )
     return client.commit({}), lambda: client._client.acknowledged.set_result(None)
 
 
