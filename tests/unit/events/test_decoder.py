@@ -11,6 +11,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+import structlog.testing
 
 from shared.domain.types import Mode
 from shared.events.decoder import PAUSES_S, DecoderExhaustedError, SubmissionDecoder
@@ -187,6 +188,26 @@ async def test_a_silent_process_is_killed_and_replaced() -> None:
     with pytest.raises(ProcessLookupError):
         os.kill(silent, 0)
     assert await asked.ask(b"", b"two") == b"two"
+    await asked.close()
+
+
+async def test_a_process_that_does_not_die_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that the kernel holds in a system call."""
+    asked = process(answer_within_s=1.0)
+    await asked.ask(b"", b"warm")
+    immortal = asked.pid
+    assert immortal is not None
+    with monkeypatch.context() as patch:
+        patch.setattr("shared.events.decoder_process._kill", lambda process: None)
+        with pytest.raises(DecoderLostError), structlog.testing.capture_logs() as told:
+            async with asyncio.timeout(10):
+                await asked.ask(b"", b"silent")
+    os.kill(immortal, 0)
+    assert ("decoder.stuck", immortal) in [(each["event"], each.get("pid")) for each in told]
+    assert await asked.ask(b"", b"two") == b"two"
+    with structlog.testing.capture_logs() as told:
+        os.kill(immortal, signal.SIGKILL)
+        await until(lambda: "decoder.ended_late" in [each["event"] for each in told])
     await asked.close()
 
 
