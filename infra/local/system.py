@@ -198,8 +198,8 @@ class System:
         if not os.environ.get("CONSUMA_WEBHOOK_SECRETS"):
             found["CONSUMA_WEBHOOK_SECRETS"] = development_secret(self.data_dir)
             self._reporter.say(f"callbacks are signed with the secret in {self.data_dir / SECRET_NAME}")
-        found.update(submit_environment(self.data_dir, os.environ))
-        return {**found, **self._environment}
+        keys = submit_environment(self.data_dir, {**os.environ, **self._environment})
+        return {**found, **self._environment, **keys}
 
     def _crew(self) -> Crew:
         return Crew(

@@ -13,7 +13,9 @@ from infra.local.endpoints import remove_endpoints, write_endpoints
 from infra.local.errors import LocalError
 from infra.local.ports import free_port, is_free
 from infra.local.preflight import own_directory, require_port, require_room
+from infra.local.settings import LocalSettings
 from infra.local.submit_key import KEY_NAME, development_key, submit_environment
+from infra.local.system import System
 from infra.local.webhook_secret import development_secret, random_base64
 from shared.events.submit_keys import SubmitKeys
 
@@ -97,6 +99,20 @@ def test_given_keys_go_before_those_that_the_log_was_signed_with(tmp_path: Path)
         "CONSUMA_SUBMIT_KEYS": f"{given} {own}",
         "CONSUMA_SUBMIT_UNSIGNED_UNTIL": unsigned_until,
     }
+
+
+@pytest.mark.parametrize("by_variable", [True, False])
+def test_services_are_told_given_keys_and_those_of_the_directory(
+    by_variable: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, unsigned_until = development_key(tmp_path)
+    given = {"CONSUMA_SUBMIT_KEYS": f"subkey_{random_base64()}"}
+    for name, value in given.items() if by_variable else ():
+        monkeypatch.setenv(name, value)
+    settings = LocalSettings(data_dir=tmp_path, kafka="127.0.0.1:9", mysql="mysql+aiomysql://h/d")
+    told = System(settings, environment={} if by_variable else given)._service_environment()
+    assert told["CONSUMA_SUBMIT_KEYS"] == f"{given['CONSUMA_SUBMIT_KEYS']} {own}"
+    assert told["CONSUMA_SUBMIT_UNSIGNED_UNTIL"] == unsigned_until
 
 
 def test_a_given_time_goes_before_that_of_the_directory(tmp_path: Path) -> None:
