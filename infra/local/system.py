@@ -22,7 +22,7 @@ from infra.local.reporting import Reporter, SilentReporter
 from infra.local.services import SERVICES, ServicePart, ServiceSpec
 from infra.local.settings import LocalSettings
 from infra.local.stores import Stores
-from infra.local.submit_key import development_key
+from infra.local.submit_key import submit_environment
 from infra.local.webhook_secret import SECRET_NAME, development_secret
 from shared.settings import KafkaSettings
 
@@ -198,11 +198,8 @@ class System:
         if not os.environ.get("CONSUMA_WEBHOOK_SECRETS"):
             found["CONSUMA_WEBHOOK_SECRETS"] = development_secret(self.data_dir)
             self._reporter.say(f"callbacks are signed with the secret in {self.data_dir / SECRET_NAME}")
-        if not os.environ.get("CONSUMA_SUBMIT_KEYS"):
-            keys, unsigned_until = development_key(self.data_dir)
-            found["CONSUMA_SUBMIT_KEYS"] = keys
-            found["CONSUMA_SUBMIT_UNSIGNED_UNTIL"] = unsigned_until
-        return {**found, **self._environment}
+        keys = submit_environment(self.data_dir, {**os.environ, **self._environment})
+        return {**found, **self._environment, **keys}
 
     def _crew(self) -> Crew:
         return Crew(

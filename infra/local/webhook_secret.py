@@ -23,7 +23,10 @@ def kept(path: Path, make: Callable[[], str]) -> str:
     if not path.exists():
         new = path.with_name(f"{path.name}.new")
         new.touch(mode=0o600)
-        new.write_text(make() + "\n")
+        with new.open("w") as file:
+            file.write(make() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(new, path)
     return path.read_text().strip()
 

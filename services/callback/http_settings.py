@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import SettingsConfigDict
 
 from services.callback.signing import parse_secrets
 from shared.domain.address_policy import parse_networks
@@ -16,6 +17,8 @@ LAST_PORT: Final = 65_535
 
 class CallbackHttpSettings(KafkaSettings):
     """What sending callbacks needs. Limits of single origins come from the file of destinations."""
+
+    model_config = SettingsConfigDict(hide_input_in_errors=True)  # a mistyped secret is one all the same
 
     webhook_secrets: SecretStr = Field(
         default=SecretStr(""),

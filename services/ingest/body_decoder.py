@@ -32,7 +32,7 @@ from shared.events.decoder_process import (
 from shared.events.request_data import FieldProblem, RequestData
 from shared.operations.registry import load_registry
 
-__all__ = ["BodyDecoder"]
+__all__ = ["BodyDecoder", "answer_with"]
 
 log = structlog.get_logger()
 
@@ -128,6 +128,8 @@ def answer_with(check: BodyCheck, about: bytes, body: bytes) -> bytes:
         wanted = check.check(body, Mode(about.decode()))
     except Problem as problem:
         return _encoder.encode(_Refused(code=problem.code, detail=problem.detail, fields=problem.fields))
+    except MemoryError:
+        raise  # the process ends, which tells the caller to try again
     except Exception as error:  # noqa: BLE001 - foreign code may raise anything; it is told where it was asked
         return _encoder.encode(_Fault(error=ascii(error)[:1_000]))
     found = _Accepted(

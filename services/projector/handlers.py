@@ -22,6 +22,7 @@ from shared.db.errors import BatchRefusedError, DatabaseAwayError, ProjectionFen
 from shared.db.interpret import Anomaly, Interpretation, Skipped
 from shared.db.queries import LIVE_PROJECTOR
 from shared.db.writer import ProjectionSession, projection_session
+from shared.events.decoder import DecoderExhaustedError
 from shared.events.decoder_process import DecoderStartError
 from shared.kafka.backoff import backoff_s
 from shared.kafka.ending import is_cancelled
@@ -35,6 +36,16 @@ LOCK_WAIT_S: Final = 1
 
 RETRY_CAP_S: Final = 2.0
 """Longest pause between attempts: what a restarted database waits for its projector at most."""
+
+SESSION_ENDS: Final = (
+    DatabaseAwayError,
+    LogNotReadyError,
+    ProjectionFencedError,
+    DecoderStartError,
+    DecoderExhaustedError,
+    MemoryError,
+)
+"""What heals without a change of the record: the next session reads it again."""
 
 CHECKS_PER_DEADLINE: Final = 5
 """An idle session proves itself alive well within the server's limit for silent ones."""
@@ -77,7 +88,7 @@ class Projector:
             began = time.monotonic()
             try:
                 await self._guarded_session(stop)
-            except (DatabaseAwayError, LogNotReadyError, ProjectionFencedError, DecoderStartError) as error:
+            except SESSION_ENDS as error:
                 metrics.SESSIONS_LOST.labels(type(error).__name__).inc()
                 log.warning("projector.session_lost", cause=type(error).__name__, error=str(error))
             if time.monotonic() - began > self._check_interval_s:

@@ -7,7 +7,7 @@ from typing import Final, NoReturn
 
 from shared.db.interpret import REQUEST_MODES, Interpretation, interpret, interpret_submission
 from shared.domain.types import Mode
-from shared.events.decoder import SubmissionDecoder
+from shared.events.decoder import DecoderExhaustedError, SubmissionDecoder
 from shared.events.decoder_process import DecoderStartError
 from shared.events.strict_json import INLINE_BYTES
 from shared.events.submission import Submission
@@ -41,6 +41,8 @@ class Interpreter:
 
         Raises:
             DecoderStartError: it is long, and there is no room for a process that decodes it.
+            DecoderExhaustedError: no process has survived it, or there was no memory, for some seconds.
+            MemoryError: there is none for a short one.
         """
         size = len(record.value or b"") + RECORD_BYTES
         if self._stretch_bytes + size > STRETCH_BYTES:
@@ -60,7 +62,7 @@ class Interpreter:
         """What returns the submission, or raises what decoding it has raised."""
         try:
             submission = await self._decoder.decode(record, mode)
-        except DecoderStartError:
+        except (DecoderStartError, DecoderExhaustedError):
             raise
         except Exception as error:  # noqa: BLE001 - raised again where it is judged
             return partial(_raise, error)

@@ -83,7 +83,7 @@ Interpretation = Understood | Anomaly | Skipped
 
 
 def interpret(topic: Topic, record: Record, keys: SubmitKeys = NO_KEYS) -> Interpretation:
-    """What `record` of `topic` means; never raises for what a record holds.
+    """What `record` of `topic` means; never raises for what a record holds, but for lack of memory.
 
     Args:
         topic: what the record's topic is called here.
@@ -110,6 +110,8 @@ def interpret_submission(topic: Topic, record: Record, decoded: Callable[[], Sub
 def _guarded(topic: Topic, record: Record, understand: Callable[[], Understood]) -> Interpretation:
     try:
         return understand()
+    except MemoryError:
+        raise
     except SubmissionError:
         return Skipped(record)
     except (MalformedEventError, UnknownEventError, UnicodeDecodeError) as error:

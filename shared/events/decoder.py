@@ -3,10 +3,12 @@
 `python -m shared.events.decoder` is the process that decodes the long ones.
 """
 
+import asyncio
 from dataclasses import replace
 from typing import Final
 
 import msgspec
+import structlog
 
 from shared.domain.types import JsonBytes, Mode
 from shared.events.decoder_process import DecoderLostError, DecoderProcess, Excerpt, serve
@@ -16,14 +18,16 @@ from shared.events.submission import Opened, Submission, decode_submission, open
 from shared.events.submit_keys import SubmitKeys
 from shared.kafka.records import Record
 
-__all__ = ["SubmissionDecoder"]
+__all__ = ["DecoderExhaustedError", "DecoderFaultError", "SubmissionDecoder"]
+
+log = structlog.get_logger()
 
 MODULE: Final = "shared.events.decoder"
 ANSWER_WITHIN_S: Final = 30.0
 """A hundred times what the worst record takes: only a process that is stopped needs longer."""
 
-ATTEMPTS: Final = 3
-"""Processes that one record may take down before it counts as impossible to decode."""
+PAUSES_S: Final = (0.0, 0.5, 2.0, 5.0)
+"""Before each further attempt at a record whose process died, or for which there was no memory."""
 
 MOST_WAITING: Final = 100_000
 """More than the windows of all partitions hold; they are the limit."""
@@ -68,6 +72,10 @@ class DecoderFaultError(Exception):
     """The record cannot be decoded, for a reason that nobody has foreseen."""
 
 
+class DecoderExhaustedError(DecoderFaultError):
+    """Each attempt has ended with the process, or for lack of memory: the fault may be the machine's."""
+
+
 class SubmissionDecoder:
     """Decodes as `decode_submission` does, and never holds the event loop up for more than some milliseconds.
 
@@ -95,29 +103,32 @@ class SubmissionDecoder:
         Raises:
             SubmissionError: there is none.
             DecoderStartError: it is long, and there is no room for a process now.
+            DecoderExhaustedError: no process has survived it, or there was no memory, in some seconds.
             DecoderFaultError: it cannot be decoded at all.
         """
+        for pause_s in (*PAUSES_S, None):
+            try:
+                return await self._decode(record, mode)
+            except (DecoderLostError, MemoryError) as error:
+                if pause_s is None:
+                    raise DecoderExhaustedError(f"{error!r}, {len(PAUSES_S) + 1} times") from error
+                log.warning("decoder.retried", origin=record.position, error=repr(error))
+            await asyncio.sleep(pause_s)
+        raise AssertionError("the last attempt returns or raises")
+
+    async def close(self) -> None:
+        """End the process."""
+        await self._process.close()
+
+    async def _decode(self, record: Record, mode: Mode) -> Submission:
         if record.value is None or len(record.value) <= INLINE_BYTES:
             return decode_submission(record, mode, self._keys, with_digest=self._with_digest)
         opened = open_record(record, mode, self._keys)
         question = _Question(
             record=replace(record, value=None), mode=mode, opened=opened, with_digest=self._with_digest
         )
-        return _submission(await self._ask(_encoder.encode(question), record.value), record.value)
-
-    async def close(self) -> None:
-        """End the process."""
-        await self._process.close()
-
-    async def _ask(self, question: bytes, value: bytes) -> _Answer:
-        attempt = 1
-        while True:
-            try:
-                return _answers.decode(await self._process.ask(question, value))
-            except DecoderLostError as error:
-                if attempt == ATTEMPTS:
-                    raise DecoderFaultError(f"{error}, {attempt} times") from error
-            attempt += 1
+        answer = await self._process.ask(_encoder.encode(question), record.value)
+        return _submission(_answers.decode(answer), record.value)
 
 
 def _submission(answer: _Answer, value: bytes) -> Submission:
@@ -140,6 +151,8 @@ def _answer(about: bytes, value: bytes) -> bytes:
     except SubmissionError as error:
         refused = _Refused(reason=error.reason, message=error.message, fields=error.fields)
         return _encoder.encode(refused)
+    except MemoryError:
+        raise  # the process ends, and another one begins with what memory there is
     except Exception as error:  # noqa: BLE001 - it is raised again where it was asked
         return _encoder.encode(_Fault(error=ascii(error)[:1_000]))
     return _encoder.encode(_decoded(found, value))

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Self
 
 import msgspec
@@ -32,6 +33,9 @@ READY: Final = LENGTHS.pack(0, 0)
 """The first that a process sends: it has loaded all that it needs."""
 
 START_WITHIN_S: Final = 60.0
+END_WITHIN_S: Final = 1.0
+"""A killed process that the kernel holds for longer is not waited for: others take its place."""
+
 MOST_ANSWER_BYTES: Final = 16 * 1024 * 1024
 """More than any answer has: refusals name what was sent."""
 
@@ -107,6 +111,7 @@ class DecoderProcess:
         self._questions: asyncio.Queue[_Question] = asyncio.Queue(most_waiting)
         self._running: _Running | None = None
         self._asking: asyncio.Task[None] | None = None
+        self._ending: set[asyncio.Task[int]] = set()
 
     @property
     def pid(self) -> int | None:
@@ -221,12 +226,25 @@ class DecoderProcess:
             return
         running.writer.close()
         _kill(running.process)
-        await running.process.wait()
+        ending = asyncio.create_task(running.process.wait(), name=f"end of {self._module}")
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
+        await asyncio.wait([ending], timeout=END_WITHIN_S)
+        if not ending.done():
+            log.error("decoder.stuck", module=self._module, pid=running.process.pid)
+            ending.add_done_callback(partial(_log_end, running.process.pid))
 
 
 def _kill(process: asyncio.subprocess.Process) -> None:
     with suppress(ProcessLookupError):
         process.kill()
+
+
+def _log_end(pid: int, ending: asyncio.Task[int]) -> None:
+    if ending.cancelled():
+        log.warning("decoder.left", pid=pid)
+    else:
+        log.info("decoder.ended_late", pid=pid, error=repr(ending.exception()))
 
 
 def _refuse(question: _Question) -> None:

@@ -22,6 +22,9 @@ INT_MAX: Final = 2**63 - 1
 INLINE_BYTES: Final = 16 * 1024
 """A text up to this size costs an event loop at most 5 ms; a longer one belongs into a decoder process."""
 
+_NO_MEMORY: Final = "Not enough memory"
+"""How the parser's message begins if it is not the text's fault."""
+
 _LONGEST_INT_TEXT: Final = 20
 _LONG_RUN: Final = b"0" * 19
 _DIGITS_TO_ZERO: Final = bytes(
@@ -42,10 +45,13 @@ def parse(data: bytes) -> JsonValue:
 
     Raises:
         HostileJsonError: the text is malformed, or holds what the module's docstring lists.
+        MemoryError: there is not enough memory to tell.
     """
     try:
         value: JsonValue = orjson.loads(data)
     except orjson.JSONDecodeError as error:
+        if error.msg.startswith(_NO_MEMORY):
+            raise MemoryError(error.msg) from None
         raise HostileJsonError(_describe(error)) from None
     if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _too_deep(data):
         raise HostileJsonError(f"nested deeper than {MAX_DEPTH} levels")

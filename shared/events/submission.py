@@ -140,7 +140,8 @@ def open_record(record: Record, mode: Mode, keys: SubmitKeys) -> Opened:
     if kept_id is not None:
         about = _signed(kept_id, mode, reply_to)
         signature = last.get(SIGNATURE_HEADER)
-        if not keys.believe(signature, about, record.value or b"", record.timestamp_ms):
+        taken_ms = record.timestamp_ms if record.log_append_time else None
+        if not keys.believe(signature, about, record.value or b"", taken_ms):
             kept_id = None
     return Opened(envelope=envelope, reply_to=reply_to, traceparent=envelope.traceparent, kept_id=kept_id)
 

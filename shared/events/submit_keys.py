@@ -81,9 +81,12 @@ class SubmitKeys:
             return None
         return VERSION + base64.b64encode(self.keys[0].digest(_encoder.encode(about), value))
 
-    def believe(self, signature: bytes | None, about: Signed, value: bytes, timestamp_ms: int) -> bool:
-        """Whether ingest wrote the record that `about` and `value` describe, taken at that broker's time."""
-        if not self.keys or timestamp_ms < self.unsigned_until_ms:
+    def believe(self, signature: bytes | None, about: Signed, value: bytes, taken_ms: int | None) -> bool:
+        """Whether ingest wrote the record that `about` and `value` describe.
+
+        `taken_ms` is when the broker took it; None if nobody but its producer says so.
+        """
+        if not self.keys or (taken_ms is not None and taken_ms < self.unsigned_until_ms):
             return True
         if signature is None or not signature.startswith(VERSION):
             return False

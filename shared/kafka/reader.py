@@ -32,6 +32,8 @@ REQUEST_TIMEOUT_MS: Final = 8_000
 POSITION_TIMEOUT_S: Final = 10.0
 CLOSE_TIMEOUT_S: Final = 5.0
 PAUSE_AFTER_ERROR_S: Final = 0.5
+LOG_APPEND_TIME: Final = 1
+"""As Kafka's record batches tell it."""
 
 
 async def read_tail(
@@ -217,4 +219,5 @@ def to_record(raw: object) -> Record:
         raw.key,  # type: ignore[attr-defined]
         raw.value,  # type: ignore[attr-defined]
         headers,
+        raw.timestamp_type == LOG_APPEND_TIME,  # type: ignore[attr-defined]
     )

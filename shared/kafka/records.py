@@ -36,6 +36,8 @@ class Record:
     key: bytes | None
     value: bytes | None
     headers: Headers = ()
+    log_append_time: bool = False
+    """Whether the timestamp is the broker's."""
 
     @property
     def position(self) -> str:

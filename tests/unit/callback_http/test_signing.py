@@ -7,8 +7,10 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from services.callback.settings import CallbackSettings
 from services.callback.signing import SecretError, Signer, parse_secrets
 
 
@@ -60,3 +62,11 @@ def test_what_is_no_secret_is_refused_without_being_shown(text: str, problem: st
 
 def test_a_signer_does_not_show_its_keys() -> None:
     assert "nnnn" not in repr(Signer(parse_secrets(NEW)))
+
+
+@pytest.mark.parametrize("secret", ["mistyped", "whsec_mistyped", "whsec_bWlzdHlwZWQ="])
+def test_a_refused_secret_is_not_shown(secret: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONSUMA_WEBHOOK_SECRETS", secret)
+    with pytest.raises(ValidationError, match="signing secret 1") as refused:
+        CallbackSettings()
+    assert secret not in str(refused.value)

@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.db.interpret import Anomaly, Skipped, Understood, interpret
+from shared.db.interpret import Anomaly, Skipped, Understood, interpret, interpret_submission
 from shared.db.keys import PROJECTED_TOPICS, delivered_key, facts_key, order_key, place_of, submission_of
 from shared.domain.destinations import DestinationEnabled
 from shared.domain.requests import RequestDeadLettered, RequestStarted, RequestSubmitted
 from shared.domain.types import Mode, RequestFacts, RequestId
 from shared.events.codec import decode_as
-from shared.events.submission import decode_submission
+from shared.events.submission import Submission, decode_submission
 from shared.events.submit_keys import NO_KEYS, SubmitKeys
 from shared.kafka.records import Record
 from shared.kafka.topics import Topic
@@ -38,6 +38,16 @@ def test_anything_can_be_interpreted(
     found = interpret(topic, Record("t", 0, 0, 1, key, value, headers))
     expected = Skipped if topic in (Topic.REQUESTS, Topic.REQUESTS_SYNC) else Anomaly
     assert isinstance(found, expected | Understood)
+
+
+def test_lack_of_memory_makes_no_anomaly() -> None:
+    """The record is as good as before, and read again."""
+
+    def decoded() -> Submission:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        interpret_submission(Topic.REQUESTS, written(KEYS), decoded)
 
 
 def test_a_life_is_understood_and_its_data_read_again() -> None:

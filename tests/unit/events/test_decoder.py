@@ -1,14 +1,20 @@
 """Long records are decoded by another process, with the same outcome as here, whatever becomes of it."""
 
 import asyncio
+import json
 import os
+import resource
 import signal
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
 
+import orjson
 import pytest
+import structlog.testing
 
 from shared.domain.types import Mode
-from shared.events.decoder import ATTEMPTS, DecoderFaultError, SubmissionDecoder
+from shared.events.decoder import PAUSES_S, DecoderExhaustedError, SubmissionDecoder
 from shared.events.decoder_process import (
     DecoderBusyError,
     DecoderLostError,
@@ -107,11 +113,55 @@ async def test_a_process_that_dies_is_replaced_and_nothing_is_lost(decoder: Subm
         assert await decoder.decode(record, Mode.ASYNC) == first
 
 
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.events.decoder.PAUSES_S", (0.0,) * len(PAUSES_S))
+
+
+@pytest.mark.usefixtures("no_pauses")
 async def test_a_record_that_takes_every_process_down_cannot_be_decoded() -> None:
     decoder = SubmissionDecoder(NO_KEYS, with_digest=False, process=process())
-    with pytest.raises(DecoderFaultError, match=f"died.* {ATTEMPTS} times"):
+    with pytest.raises(DecoderExhaustedError, match=f"died.* {len(PAUSES_S) + 1} times"):
         await decoder.decode(record_of(b"die"), Mode.ASYNC)
     await decoder.close()
+
+
+def leave_little_memory(pid: int) -> None:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
+    resource.prlimit(pid, resource.RLIMIT_AS, (pages * resource.getpagesize() + 6 * 2**20, -1))
+
+
+async def test_lack_of_memory_is_no_fault_of_a_long_record(decoder: SubmissionDecoder) -> None:
+    """The parser calls it a fault of the text; another process decodes the record."""
+    await decoder.decode(record_of(b'{"operation":"x"}'), Mode.ASYNC)
+    short_of_memory = decoder.pid
+    assert short_of_memory is not None
+    leave_little_memory(short_of_memory)
+    record = record_of(b'{"operation":"x","input":' + json.dumps([[]] * 300_000).encode() + b"}")
+    assert await outcome(decoder, record) == expected(record)
+    assert decoder.pid not in (None, short_of_memory)
+
+
+@pytest.mark.usefixtures("no_pauses")
+async def test_lack_of_memory_for_a_short_record_is_waited_out(
+    decoder: SubmissionDecoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, lacks = record_of(b'{"operation":"x"}'), [True] * len(PAUSES_S)
+    short = replace(found, value=(found.value or b"").strip())
+
+    loads = orjson.loads
+
+    def parse(data: bytes) -> object:
+        if lacks and lacks.pop():
+            raise orjson.JSONDecodeError("Not enough memory to allocate buffer for parsing", "", 0)
+        return loads(data)
+
+    monkeypatch.setattr("shared.events.strict_json.orjson.loads", parse)
+    assert (await decoder.decode(short, Mode.ASYNC)).request.operation == "x"
+    assert not lacks
+    lacks[:] = [True] * (len(PAUSES_S) + 1)
+    with pytest.raises(DecoderExhaustedError, match=r"MemoryError.* times"):
+        await decoder.decode(short, Mode.ASYNC)
 
 
 def process(answer_within_s: float = 30.0, most_waiting: int = 10) -> DecoderProcess:
@@ -138,6 +188,26 @@ async def test_a_silent_process_is_killed_and_replaced() -> None:
     with pytest.raises(ProcessLookupError):
         os.kill(silent, 0)
     assert await asked.ask(b"", b"two") == b"two"
+    await asked.close()
+
+
+async def test_a_process_that_does_not_die_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that the kernel holds in a system call."""
+    asked = process(answer_within_s=1.0)
+    await asked.ask(b"", b"warm")
+    immortal = asked.pid
+    assert immortal is not None
+    with monkeypatch.context() as patch:
+        patch.setattr("shared.events.decoder_process._kill", lambda process: None)
+        with pytest.raises(DecoderLostError), structlog.testing.capture_logs() as told:
+            async with asyncio.timeout(10):
+                await asked.ask(b"", b"silent")
+    os.kill(immortal, 0)
+    assert ("decoder.stuck", immortal) in [(each["event"], each.get("pid")) for each in told]
+    assert await asked.ask(b"", b"two") == b"two"
+    with structlog.testing.capture_logs() as told:
+        os.kill(immortal, signal.SIGKILL)
+        await until(lambda: "decoder.ended_late" in [each["event"] for each in told])
     await asked.close()
 
 

@@ -114,12 +114,13 @@ def test_every_key_verifies_and_the_first_one_signs() -> None:
 
 
 def test_what_was_written_before_there_was_a_key_keeps_its_id() -> None:
-    """By the broker's time: no producer can date its record back."""
-    unsigned = written(SubmitKeys())
+    """By the broker's time: no producer can date its record back, not even where its time is kept."""
+    unsigned = replace(written(SubmitKeys()), log_append_time=True)
     until = datetime.fromtimestamp((AT_MS + 1) / 1000, UTC)
     keys = SubmitKeys.parse(key("a"), until)
     assert id_in(unsigned, keys=keys) == VICTIM
     assert id_in(replace(unsigned, timestamp_ms=AT_MS + 1), keys=keys) != VICTIM
+    assert id_in(replace(unsigned, log_append_time=False), keys=keys) != VICTIM
 
 
 def test_without_any_key_ingest_is_taken_at_its_word() -> None:

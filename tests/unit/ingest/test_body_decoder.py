@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from services.ingest.body_decoder import BodyDecoder
+from services.ingest.body_decoder import BodyDecoder, answer_with
 from services.ingest.checking import BodyCheck, Wanted
 from services.ingest.intake import Intake
 from services.ingest.problems import Overloaded, Problem
@@ -53,6 +53,15 @@ async def test_long_bodies_are_judged_as_they_are_here() -> None:
             expected = await judged(partial(check, body, mode))
             assert await judged(partial(decoder.check, body, mode)) == expected, name
     await decoder.close()
+
+
+def test_lack_of_memory_ends_the_process_and_judges_no_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    def check(self: BodyCheck, body: bytes, mode: Mode) -> Wanted:
+        raise MemoryError
+
+    monkeypatch.setattr(BodyCheck, "check", check)
+    with pytest.raises(MemoryError):
+        answer_with(BodyCheck(load_registry()), Mode.ASYNC.encode(), HASH + b"}")
 
 
 @pytest.mark.parametrize("body", [b"die", b"silent"])

@@ -143,3 +143,12 @@ def test_names_that_are_no_text_do_not_take_it_long_either() -> None:
         next(records)
         slowest = max(slowest, time.thread_time() - began)
     assert slowest < 0.02
+
+
+@pytest.mark.parametrize("name", ["~", "a"])
+def test_a_record_says_whose_time_it_has(name: str) -> None:
+    """Whether or not its batch is one that the client library can read."""
+    data = bytearray(batch(0, [name]))
+    assert not records_of(bytes(data))[0].log_append_time
+    struct.pack_into(">h", data, 21, LOG_APPEND_TIME)
+    assert records_of(sealed(data))[0].log_append_time
