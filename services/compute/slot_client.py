@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -29,7 +28,7 @@ from services.compute.slot_protocol import (
     StartSlot,
     encode,
 )
-from services.compute.slot_tree import kill_descendants
+from services.compute.slot_tree import kill_descendants, remove_directory
 
 __all__ = ["SlotServerClient"]
 
@@ -128,7 +127,7 @@ class SlotServerClient:
             except subprocess.TimeoutExpired:
                 log.error("slot_server.killed", pid=self._process.pid)  # noqa: TRY400 - it tells nothing
                 await asyncio.to_thread(_kill_server, self._process)
-        await asyncio.to_thread(shutil.rmtree, self._directory, ignore_errors=True)
+        await asyncio.to_thread(remove_directory, self._directory)
 
     def _send(self, command: Command, descriptors: list[int] | None = None) -> None:
         if self.lost.done():
@@ -196,8 +195,8 @@ class SlotServerClient:
             self.lost.set_result(None)
         else:
             log.error("slot_server.lost", error=str(error))
-            shutil.rmtree(self._directory, ignore_errors=True)
             self.lost.set_exception(error)
+            remove_directory(self._directory)
 
 
 async def _connect(slot: Slot, far_ends: ExitStack) -> list[int]:

@@ -13,7 +13,6 @@ import gc
 import os
 import resource
 import select
-import shutil
 import signal
 import socket
 import sys
@@ -42,7 +41,14 @@ from services.compute.slot_protocol import (
     WatchSlot,
     encode,
 )
-from services.compute.slot_tree import children, descendants, directory_bytes, kill, memory_bytes
+from services.compute.slot_tree import (
+    children,
+    descendants,
+    directory_bytes,
+    kill,
+    memory_bytes,
+    remove_directory,
+)
 from services.compute.slot_worker import run_slot
 from shared.operations.registry import PluginError, Registry, UnknownOperationError, load_registry
 
@@ -164,7 +170,7 @@ class SlotServer:
         self._poll.unregister(child.pidfd)
         os.close(child.pidfd)
         del self._by_pidfd[child.pidfd], self._by_number[child.number]
-        shutil.rmtree(child.directory, ignore_errors=True)
+        remove_directory(child.directory)
         self._ended.append(
             Exited(
                 slot=child.number,
@@ -211,9 +217,11 @@ class SlotServer:
     def _end_all(self) -> None:
         for child in self._by_number.values():
             _kill_group(child)
+        give_up_at = time.monotonic() + SWEEP_LIMIT_S
+        while self._kill_strangers() and time.monotonic() < give_up_at:
+            time.sleep(SWEEP_S)
         for child in list(self._by_number.values()):
             self._reap(child)
-        give_up_at = time.monotonic() + SWEEP_LIMIT_S
         while self._kill_strangers() and time.monotonic() < give_up_at:
             time.sleep(SWEEP_S)
 
@@ -266,7 +274,7 @@ def main(descriptor: int, consumer: int, directory: str) -> int:
         gc.collect()
         gc.freeze()
         SlotServer(control, registry, directory).serve()
-    shutil.rmtree(directory, ignore_errors=True)
+    remove_directory(directory)
     return 0
 
 

@@ -1,17 +1,30 @@
 """The processes below a process, as the kernel lists them: found, measured, killed."""
 
 import os
+import secrets
 import signal
+import stat
 import time
 from contextlib import suppress
 from typing import Final
 
-__all__ = ["children", "descendants", "directory_bytes", "kill", "kill_descendants", "memory_bytes"]
+__all__ = [
+    "children",
+    "descendants",
+    "directory_bytes",
+    "kill",
+    "kill_descendants",
+    "memory_bytes",
+    "remove_directory",
+]
 
 PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 PAUSE_S: Final = 0.001
 MOST_ENTRIES: Final = 10_000
 """Files and directories of one tree that are counted; who has more is over every limit."""
+
+MOST_REMOVED: Final = 1_000_000
+"""Steps of one removal: an operation can make so many files, and may go on while they are removed."""
 
 
 def children(pid: int) -> set[int]:
@@ -81,13 +94,54 @@ def _proportional_bytes(pid: int) -> int:
 
 
 def directory_bytes(path: str) -> int | None:
-    """Disk space of all files below `path`; None when there are more than can be counted."""
+    """Disk space of all files below `path`; None when they are too many, or lie too deep, to be counted."""
     total = entries = 0
-    for folder, names, files in os.walk(path):
-        entries += len(names) + len(files)
+    unvisited = [path]
+    while unvisited:
+        try:
+            found = _entries(unvisited.pop())
+        except FileNotFoundError:
+            continue
+        except OSError:  # a path that is too long, or a directory that its owner has closed
+            return None
+        entries += len(found)
         if entries > MOST_ENTRIES:
             return None
-        for name in files:
-            with suppress(OSError):
-                total += os.lstat(f"{folder}/{name}").st_blocks * 512
+        for entry in found:
+            if entry.is_dir(follow_symlinks=False):
+                unvisited.append(entry.path)
+            else:
+                with suppress(OSError):
+                    total += entry.stat(follow_symlinks=False).st_blocks * 512
     return total
+
+
+def remove_directory(path: str) -> None:
+    """Remove `path` and all below it, however deep; a directory that is written to meanwhile may stay.
+
+    A full directory hands its entries up before it is removed, so that no path gets long.
+    """
+    removed, total = 1, 0
+    with suppress(OSError):
+        while removed and total < MOST_REMOVED:
+            removed = sum(_remove(entry, path) for entry in _entries(path))
+            total += removed
+        os.rmdir(path)
+
+
+def _remove(entry: os.DirEntry[str], root: str) -> bool:
+    with suppress(OSError):
+        if entry.is_dir(follow_symlinks=False):
+            os.chmod(entry.path, stat.S_IRWXU)
+            for each in _entries(entry.path):
+                os.rename(each.path, f"{root}/{secrets.token_hex(8)}")
+            os.rmdir(entry.path)
+        else:
+            os.unlink(entry.path)
+        return True
+    return False
+
+
+def _entries(path: str) -> list[os.DirEntry[str]]:
+    with os.scandir(path) as found:
+        return list(found)

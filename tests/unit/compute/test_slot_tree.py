@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from services.compute.slot_tree import children, descendants, directory_bytes, kill, kill_descendants
+from services.compute.slot_tree import (
+    children,
+    descendants,
+    directory_bytes,
+    kill,
+    kill_descendants,
+    remove_directory,
+)
 from tests.support.waiting import until
 from tests.unit.compute.support import gone
 
@@ -74,3 +81,30 @@ def test_a_death_of_the_service_needs_no_reader_of_its_output() -> None:
     process = subprocess.run([sys.executable, "-c", program], stdout=writing, check=False)
     os.close(writing)
     assert process.returncode == 1
+
+
+def nest(directory: Path, depth: int) -> None:
+    """Make directories deeper than a path can name."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("d", dir_fd=descriptor)
+        below = os.open("d", os.O_RDONLY, dir_fd=descriptor)
+        os.close(descriptor)
+        descriptor = below
+    os.close(descriptor)
+
+
+def test_directories_of_any_depth_are_measured_and_removed(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    nest(root, 3_000)
+    (root / "file").write_bytes(b"x" * 5_000)
+    (root / "closed").mkdir(mode=0o000)
+    assert directory_bytes(str(root)) is None, "too deep to be counted"
+    remove_directory(str(root))
+    assert not root.exists()
+
+
+def test_a_directory_that_is_gone_is_no_error(tmp_path: Path) -> None:
+    remove_directory(str(tmp_path / "absent"))
+    assert directory_bytes(str(tmp_path / "absent")) == 0
