@@ -77,7 +77,8 @@ def died(
     """
     code = None if exited is None else os.waitstatus_to_exitcode(exited.status)
     exceeded: Exceeded = exited.exceeded if exited is not None and code == -signal.SIGKILL else ""
-    reason = stopped_for
+    died_before_the_kill = stopped_for is FailureCode.TIMEOUT and code not in (None, -signal.SIGKILL)
+    reason = None if died_before_the_kill else stopped_for
     if reason is None and exceeded == "memory":
         reason = FailureCode.MEMORY
     elif reason is None and not exceeded and code == -signal.SIGKILL and elapsed_ms >= limit_ms:

@@ -1,6 +1,7 @@
 """Inside a slot: one process that runs one task at a time and dies alone."""
 
 import ctypes
+import decimal
 import faulthandler
 import gc
 import os
@@ -100,6 +101,7 @@ def _run_once(
     try:
         signal_when_parent_dies(signal.SIGKILL, os.getpgrp())
         adopt_orphans()
+        ignore_termination()
         channel.sendall(_Worker(registry, directory, once=True).run(request, body))
         os.eventfd_write(replied, 1)
         status = 0
@@ -172,7 +174,11 @@ class _Worker:
         with suppress(OSError):
             os.pwrite(self._peak_reset, RESET_PEAK, 0)
         began = time.perf_counter()
-        kind, error, result = copy_context().run(self._attempt, request.operation, body)
+        context = copy_context()
+        context.run(
+            decimal.setcontext, decimal.getcontext().copy()
+        )  # the copy shares the object of the first
+        kind, error, result = context.run(self._attempt, request.operation, body)
         compute_ms = round((time.perf_counter() - began) * 1000, 3)
         reply = TaskReply(
             number=request.number,

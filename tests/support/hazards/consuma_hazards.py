@@ -262,6 +262,9 @@ def change_the_state(task: Hazard) -> dict[str, int]:
     return {"value": 1}
 
 
+A_CENT = decimal.Decimal("0.01") + 0  # as many plugins have one: it makes the context at import
+
+
 def set_the_precision(_: Hazard) -> dict[str, int]:
     decimal.getcontext().prec = 3
     return {"value": 1}

@@ -25,6 +25,11 @@ EXIT: Final = 256
         ({"status": KILLED, "violation": "broke the protocol"}, FailureCode.CRASHED, "broke the protocol"),
         ({"status": 5 * EXIT, "violation": "broke the protocol"}, FailureCode.CRASHED, "exit code 5"),
         ({"status": KILLED, "stopped_for": FailureCode.TIMEOUT}, FailureCode.TIMEOUT, "limit of 1000 ms"),
+        (
+            {"status": int(signal.SIGSEGV), "stopped_for": FailureCode.TIMEOUT, "elapsed_ms": 1001.0},
+            FailureCode.CRASHED,
+            "killed by SIGSEGV",
+        ),
         ({"status": KILLED, "elapsed_ms": 1001.0}, FailureCode.TIMEOUT, "limit of 1000 ms"),
         ({"status": 3 * EXIT, "elapsed_ms": 1001.0}, FailureCode.CRASHED, "exit code 3"),
         ({"status": KILLED, "stopped_for": FailureCode.CANCELLED}, FailureCode.CANCELLED, "cancelled"),
