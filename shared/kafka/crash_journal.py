@@ -1,7 +1,7 @@
 """The records that may take this process down, written where a SIGKILL cannot erase them.
 
-A file of the instance, mapped into memory: one entry per record that a slot or the decoder holds, written
-before the hand-over and cleared after it, in about a microsecond and without a system call. The kernel keeps
+A file of the instance, mapped into memory: one entry per record that a slot has, or that the process decodes,
+written before that and cleared after it, in about a microsecond and without a system call. The kernel keeps
 the pages of a killed process, so the process that comes back under the same name reads there which records
 were held at the death, and nothing else is blamed for it.
 
@@ -25,7 +25,7 @@ from shared.kafka.records import Partition, Record
 __all__ = ["CrashJournal", "HeldRecord"]
 
 ENTRIES: Final = 256
-"""Far more than slots and decoders can hold at once, with room for those of the last life."""
+"""Far more than slots can hold at once, with room for those of the last life."""
 
 MAGIC: Final = b"consuma crash journal 1\n"
 HEADER: Final = struct.Struct("<24s32s")

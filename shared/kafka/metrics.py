@@ -50,7 +50,7 @@ HANDLER_RETRIES: Final = Counter(
     "consuma_handler_retries", "Records handled again after an infrastructure fault.", ["topic"]
 )
 BLAMED: Final = Counter(
-    "consuma_blamed_records", "Records that a slot or the decoder held when their process died.", ["topic"]
+    "consuma_blamed_records", "Records that were held when their process died.", ["topic"]
 )
 QUARANTINE_RUNS: Final = Counter("consuma_quarantine_runs", "Runs of blamed records, one at a time.")
 POISON: Final = Counter(

@@ -1,9 +1,9 @@
 """Records that take their process down: blamed by the crash journal, run one at a time, ended at a limit.
 
-A death is blamed only on the records that a slot or the decoder held. The process that comes back finds them
+A death is blamed only on the records that a slot held, or that this process was decoding. The process that comes back finds them
 in its crash journal and quarantines them: one of them runs at a time in the process, and everything else
-starts at once beside it. Before a slot or the decoder gets such a record again, the number of this run is
-committed and acknowledged, so that whichever instance owns the partition next goes on counting. A record is
+starts at once beside it. Before such a record is held again, the number of this run is committed and
+acknowledged, so that whichever instance owns the partition next goes on counting. A record is
 poison once as many of its runs have ended with their process as the limit says: the service writes its
 outcome and runs it no more.
 
@@ -118,7 +118,7 @@ class PoisonTracker:
 
 
 class Hold:
-    """Entered while a slot or the decoder holds a record: a death in between is blamed on it.
+    """Entered while a slot has a record, or this process decodes it: a death in between is blamed on it.
 
     A `ProcessEndsError` leaves the journal's entry behind.
     """
@@ -227,7 +227,7 @@ class Quarantine:
         return PoisonTracker(attempts, self.journal, partition)
 
     def hold(self, record: Record) -> Hold:
-        """For a handler: to be entered while a slot or the decoder holds `record`."""
+        """For a handler: to be entered while a slot has `record`, or this process decodes it."""
         return Hold(self, record)
 
     async def run(
