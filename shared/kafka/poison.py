@@ -1,15 +1,15 @@
 """Records that take their process down: blamed by the crash journal, run one at a time, ended at a limit.
 
-A death is blamed only on the records that a slot held, or that this process was decoding. The process that comes back finds them
-in its crash journal and quarantines them: one of them runs at a time in the process, and everything else
-starts at once beside it. Before such a record is held again, the number of this run is committed and
-acknowledged, so that whichever instance owns the partition next goes on counting. A record is
+A death is blamed only on the records that a slot held, or that this process was decoding. The process that
+comes back finds them in its crash journal and quarantines them: one of them runs at a time in the process,
+and everything else starts at once beside it. Before such a record is held again, the number of this run is
+committed and acknowledged, so that whichever instance owns the partition next goes on counting. A record is
 poison once as many of its runs have ended with their process as the limit says: the service writes its
 outcome and runs it no more.
 
 A poison record causes as many deaths as the limit at most, and one more each time its partition moves: a
 death of which only the journal of another instance knows is not counted. One whose mere decoding kills causes
-one more, when the service decodes it for its outcome.
+two more, when the service decodes it for its outcome.
 """
 
 import asyncio
