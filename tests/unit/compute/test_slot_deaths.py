@@ -90,7 +90,7 @@ async def test_what_a_task_forked_dies_with_the_consumer_whose_server_died(tmp_p
     async with lone_consumer("leave_children_and_kill_the_server", note) as process:
         assert await process.wait() == 1
         assert len(noted_pids(note)) == 2
-        assert gone(noted_pids(note))
+        await until(lambda: gone(noted_pids(note)))
 
 
 async def test_a_stopped_server_does_not_outlive_its_consumer(tmp_path: Path) -> None:

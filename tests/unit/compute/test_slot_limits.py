@@ -59,7 +59,7 @@ async def test_a_fork_bomb_in_sessions_of_its_own_ends_and_the_server_stays_resp
     note.touch()
     failure = failed(await hazard(pool, "bomb", note=str(note))).failure
     assert "more processes than it may have" in failure.message
-    assert gone(noted_pids(note))
+    await until(lambda: gone(noted_pids(note)))
     assert completed(await nap(pool, 0, 7)) == {"value": 7}
 
 
