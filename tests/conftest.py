@@ -91,7 +91,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where a broker dies under its clients, the Kafka client drops connections that it is just making."""
+    """Cut off while it connects, the Kafka client forgets the connection that it is just making."""
     for item in items:
         if _forgets_sockets(item):
             item.add_marker(pytest.mark.filterwarnings("ignore::ResourceWarning"))
@@ -111,7 +111,10 @@ def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
 
 
 def _forgets_sockets(item: pytest.Item) -> bool:
-    return "broker" in getattr(item, "fixturenames", ()) or item.get_closest_marker("outage") is not None
+    """Whether a client of Kafka may be cut off while it connects: a bounded wait may always end just then."""
+    return "broker" in getattr(item, "fixturenames", ()) or any(
+        item.get_closest_marker(name) is not None for name in ("kafka", "outage")
+    )
 
 
 @pytest.fixture(scope="session")
