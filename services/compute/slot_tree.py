@@ -20,6 +20,8 @@ __all__ = [
 
 PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 PAUSE_S: Final = 0.001
+EMPTY_LOOKS: Final = 10
+"""Looks in a row that find nobody: a process whose parent has just died is on no list for a moment."""
 MOST_ENTRIES: Final = 10_000
 """Files and directories of one tree that are counted; who has more is over every limit."""
 
@@ -57,9 +59,12 @@ def kill(pid: int) -> None:
 def kill_descendants(pid: int, within_s: float) -> int:
     """SIGKILL all below `pid`, and what it forks meanwhile; returns how many live on after `within_s`."""
     give_up_at = time.monotonic() + within_s
-    while (alive := [each for each in descendants(pid) if _is_alive(each)]) and time.monotonic() < give_up_at:
+    alive, empty = [pid], 0
+    while empty < EMPTY_LOOKS and time.monotonic() < give_up_at:
+        alive = [each for each in descendants(pid) if _is_alive(each)]
         for each in alive:
             kill(each)
+        empty = 0 if alive else empty + 1
         time.sleep(PAUSE_S)
     return len(alive)
 
