@@ -58,7 +58,7 @@ class PoisonTracker:
         self._recovered: dict[int, int] = {}
         for entry, held in sorted(journal.recovered.items(), key=lambda each: each[1].attempt):
             if held.partition == partition:
-                self._forget(held.offset)
+                self.forget_entry(held.offset)
                 self._recovered[held.offset] = entry
 
     def attempts(self, record: Record) -> int:
@@ -71,7 +71,7 @@ class PoisonTracker:
         """Count the run that the journal names, unless the topic was made anew and this is another record."""
         held = self._journal.recovered[self._recovered[record.offset]]
         if held.timestamp_ms != record.timestamp_ms:
-            self._forget(record.offset)
+            self.forget_entry(record.offset)
         elif held.attempt > self._attempts.get(record.offset, 0):
             self._attempts[record.offset] = held.attempt
             metrics.BLAMED.labels(record.topic).inc()
@@ -91,7 +91,7 @@ class PoisonTracker:
     def finish(self, offset: int) -> None:
         """Forget `offset`, which has come to its end."""
         self._attempts.pop(offset, None)
-        self._forget(offset)
+        self.forget_entry(offset)
 
     def to_commit(self, committed: int, *, clean: bool) -> dict[int, int]:
         """The runs by offset for a commit of `committed`.
@@ -101,17 +101,14 @@ class PoisonTracker:
             clean: leave out the runs that go on, for an owner that gives the partition up in good order.
         """
         for offset in [each for each in self._recovered if each < committed]:
-            self._forget(offset)
+            self.forget_entry(offset)
         self._attempts = {offset: count for offset, count in self._attempts.items() if offset >= committed}
         discount = self._running if clean else frozenset()
         counted = {offset: count - (offset in discount) for offset, count in self._attempts.items()}
         return {offset: count for offset, count in counted.items() if count}
 
     def forget_entry(self, offset: int) -> None:
-        """Drop the journal's entry of the last life: the commit counts that run."""
-        self._forget(offset)
-
-    def _forget(self, offset: int) -> None:
+        """Drop the journal's entry of the last life, if there is one: it is not needed any more."""
         entry = self._recovered.pop(offset, None)
         if entry is not None:
             self._journal.clear(entry)
