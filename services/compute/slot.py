@@ -120,7 +120,7 @@ class Slot(asyncio.Protocol):
         self._assignment: _Assignment | None = None
         self._frames = FrameReader(MAX_RESULT_BYTES)
         self._hang_up = select.poll()
-        self._closed = False
+        self._closed_s: float | None = None
         self._took_nothing = False
         self._exited: Exited | None = None
         self._violation = ""
@@ -149,8 +149,10 @@ class Slot(asyncio.Protocol):
             SlotStartError: the process was gone before it took the task, which has not begun.
             SlotServerError: the slots' server is gone; the task may have run or not.
         """
-        if not self.usable or self._assignment is not None:
-            raise AssertionError(f"slot {self.number} was handed a task while it was retired or busy")
+        if self._assignment is not None:
+            raise AssertionError(f"slot {self.number} was handed a task while it was busy")
+        if not self.usable:
+            raise SlotStartError("the process of the slot was gone before it was handed its task")
         self.tasks += 1
         result: asyncio.Future[TaskResult] = self._loop.create_future()
         self._assignment = assignment = _Assignment(number=self.tasks, task=task, result=result)
@@ -183,7 +185,7 @@ class Slot(asyncio.Protocol):
         self.usable = False
         if notice.left:
             log.error("slot.descendants_left", slot=self.number, pid=self.pid, processes=notice.left)
-        if self._closed:
+        if self._closed_s is not None:
             self._finish()
         else:
             self._loop.call_later(REPLYING_S, self._finish)
@@ -207,7 +209,11 @@ class Slot(asyncio.Protocol):
 
         The kernel reports a reset where the process left bytes unread: it has not taken its task.
         """
-        self._closed, self._took_nothing, self.usable = True, isinstance(exc, ConnectionError), False
+        self._closed_s, self._took_nothing, self.usable = (
+            time.monotonic(),
+            isinstance(exc, ConnectionError),
+            False,
+        )
         if self._exited is not None:
             self._finish()
         else:
@@ -225,7 +231,8 @@ class Slot(asyncio.Protocol):
         if reply.number != assignment.number:
             raise FrameError(f"replied to task {reply.number} instead of {assignment.number}")
         if reply.kind == "not_started":
-            assignment.result.set_exception(SlotStartError(f"a slot could not fork: {reply.message}"))
+            error = SlotStartError(f"a slot could not start its task: {reply.message}")
+            assignment.result.set_exception(error)
             return
         self._rss_bytes = reply.rss_bytes or self._rss_bytes
         self._recycle(reply)
@@ -253,7 +260,12 @@ class Slot(asyncio.Protocol):
 
     def _on_overtime(self, assignment: _Assignment) -> None:
         wait_s = REPLYING_S if self._frames.has_begun else 0
-        assignment.timer = self._loop.call_later(wait_s, self.kill, FailureCode.TIMEOUT)
+        assignment.timer = self._loop.call_later(wait_s, self._time_out)
+
+    def _time_out(self) -> None:
+        """Kill what the kernel has not, but where a closed channel tells of a death of another reason."""
+        if self._closed_s is None:
+            self.kill(FailureCode.TIMEOUT)
 
     def _release(self, assignment: _Assignment) -> None:
         if assignment.timer is not None:
@@ -304,10 +316,9 @@ class Slot(asyncio.Protocol):
             assignment.result.set_exception(blameless)
             return
         exited, task = self._exited, assignment.task
-        ended_s = time.monotonic() if exited is None else exited.at_s
         result = died(
             exited,
-            elapsed_ms=(ended_s - assignment.began_s) * 1000,
+            elapsed_ms=(self._ended_s() - assignment.began_s) * 1000,
             limit_ms=task.timeout_ms,
             stopped_for=assignment.stopped_for,
             violation=self._violation,
@@ -315,6 +326,11 @@ class Slot(asyncio.Protocol):
         reason = result.failure.message
         log.warning("slot.died", slot=self.number, pid=self.pid, request=task.key, reason=reason)
         assignment.result.set_result(result)
+
+    def _ended_s(self) -> float:
+        """The time of death: the server may see it late, and this loop the end of the channel."""
+        known = [self._closed_s, None if self._exited is None else self._exited.at_s, time.monotonic()]
+        return min(each for each in known if each is not None)
 
     def _status(self) -> str:
         return (

@@ -8,7 +8,9 @@ import ctypes
 import os
 import resource
 import signal
+from collections.abc import Callable
 from contextlib import suppress
+from types import FrameType
 from typing import Final
 
 __all__ = [
@@ -16,6 +18,7 @@ __all__ = [
     "KernelTimer",
     "adopt_orphans",
     "close_inherited_files",
+    "fork_ignoring_termination",
     "ignore_termination",
     "signal_when_parent_dies",
     "yield_to_others",
@@ -28,6 +31,7 @@ SIGEV_SIGNAL: Final = 0
 
 NICENESS: Final = 5
 PAGE_BYTES: Final = resource.getpagesize()
+TERMINATION: Final = (signal.SIGINT, signal.SIGTERM)
 OOM_SCORE: Final = "800"
 """Of 1000. The kernel, out of memory, takes a slot before any service."""
 
@@ -61,10 +65,29 @@ def ignore_termination() -> None:
 
     A handler rather than `SIG_IGN`: programs that an operation starts must not inherit deafness.
     """
-    asked = (signal.SIGINT, signal.SIGTERM)
-    for number in asked:
-        signal.signal(number, lambda *_: None)
-    os.register_at_fork(after_in_child=lambda: [signal.signal(number, signal.SIG_DFL) for number in asked])
+    _on_termination(_do_nothing)
+    os.register_at_fork(after_in_child=lambda: _on_termination(signal.SIG_DFL))
+
+
+def fork_ignoring_termination() -> int:
+    """As `os.fork`, but the fork ignores termination as this process does, from its first moment."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, TERMINATION)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _on_termination(_do_nothing)
+        return pid
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, TERMINATION)
+
+
+def _on_termination(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
+    for number in TERMINATION:
+        signal.signal(number, handler)
+
+
+def _do_nothing(_number: int, _frame: FrameType | None) -> None:
+    """Go on."""
 
 
 def close_inherited_files(kept: int) -> None:

@@ -72,7 +72,7 @@ def died(
         exited: how it died; None when it would not even die in time.
         elapsed_ms: from the hand-over of the task to the death.
         limit_ms: the task's time limit.
-        stopped_for: why the consumer killed it, if it did.
+        stopped_for: why the consumer killed it, if it did; a death before that kill tells its own reason.
         violation: how the slot broke the protocol, if it did, for which it was killed.
     """
     code = None if exited is None else os.waitstatus_to_exitcode(exited.status)

@@ -108,6 +108,7 @@ class SlotServer:
             child = self._by_pidfd.get(descriptor)
             if child is not None:
                 self._reap(child)
+                remove_directory(child.directory)
             elif not self._obey():
                 return False
         return True
@@ -170,7 +171,6 @@ class SlotServer:
         self._poll.unregister(child.pidfd)
         os.close(child.pidfd)
         del self._by_pidfd[child.pidfd], self._by_number[child.number]
-        remove_directory(child.directory)
         self._ended.append(
             Exited(
                 slot=child.number,
@@ -215,13 +215,12 @@ class SlotServer:
         self._sampled_s = time.monotonic()
 
     def _end_all(self) -> None:
+        """End every process; the consumer removes the files."""
         for child in self._by_number.values():
             _kill_group(child)
-        give_up_at = time.monotonic() + SWEEP_LIMIT_S
-        while self._kill_strangers() and time.monotonic() < give_up_at:
-            time.sleep(SWEEP_S)
         for child in list(self._by_number.values()):
             self._reap(child)
+        give_up_at = time.monotonic() + SWEEP_LIMIT_S
         while self._kill_strangers() and time.monotonic() < give_up_at:
             time.sleep(SWEEP_S)
 

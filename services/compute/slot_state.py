@@ -20,7 +20,9 @@ import time
 import warnings
 from _random import Random
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TextIO
+
+from services.compute.slot_tree import has_children
 
 __all__ = ["ProcessState", "Remains"]
 
@@ -52,13 +54,12 @@ class Remains:
 
     def __init__(self, directory: str) -> None:
         flags = os.O_RDONLY | os.O_CLOEXEC
-        self._children = os.open(f"/proc/self/task/{os.getpid()}/children", flags)
         self._directory = os.open(directory, flags)
         self._changed_ns = os.fstat(self._directory).st_mtime_ns
 
     def found(self) -> str:
         """What there is, in words, or nothing."""
-        if os.pread(self._children, 1, 0):
+        if has_children():
             return "processes left behind"
         if not (os.get_blocking(1) and os.get_blocking(2)):
             return "another mode of standard output"
@@ -78,7 +79,10 @@ class ProcessState:
         self._files = os.open("/proc/self/fd", flags)
         self._readings: tuple[tuple[str, Callable[[], object]], ...] = (
             ("files left open", self._open_files),
-            ("another standard output", lambda: (sys.stdout, sys.stderr, _is_pipe(1), _is_pipe(2))),
+            (
+                "another standard output",
+                _output,
+            ),
             ("another signal handler", lambda: list(map(_handler_of, SIGNALS))),
             ("blocked signals", lambda: signal.pthread_sigmask(signal.SIG_BLOCK, ())),
             ("a timer left running", lambda: [signal.getitimer(which)[0] > 0 for which in range(3)]),
@@ -121,6 +125,18 @@ class ProcessState:
                 return False
             time.sleep(THREAD_EXIT_S)
         return True
+
+
+def _output() -> tuple[object, ...]:
+    return _text(sys.stdout), _text(sys.stderr), _is_pipe(1), _is_pipe(2)
+
+
+def _text(stream: TextIO) -> tuple[object, ...]:
+    """A stream and how it writes; all but the stream is unknown of one that is detached."""
+    try:
+        return stream, stream.closed, stream.encoding, stream.errors
+    except (AttributeError, ValueError):
+        return (stream,)
 
 
 def _is_pipe(descriptor: int) -> bool:

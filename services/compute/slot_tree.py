@@ -1,4 +1,4 @@
-"""The processes below a process, as the kernel lists them: found, measured, killed."""
+"""The processes below a process, as the kernel lists them: found, measured, killed; and their files."""
 
 import os
 import secrets
@@ -12,6 +12,7 @@ __all__ = [
     "children",
     "descendants",
     "directory_bytes",
+    "has_children",
     "kill",
     "kill_descendants",
     "memory_bytes",
@@ -27,6 +28,8 @@ MOST_ENTRIES: Final = 10_000
 
 MOST_REMOVED: Final = 1_000_000
 """Steps of one removal: an operation can make so many files, and may go on while they are removed."""
+WAIT_ALL: Final = 0x40000000
+"""`__WALL` of wait(2): children that end without SIGCHLD as well."""
 
 
 def children(pid: int) -> set[int]:
@@ -37,6 +40,15 @@ def children(pid: int) -> set[int]:
             with suppress(OSError), open(f"/proc/{pid}/task/{thread}/children") as file:
                 found.update(map(int, file.read().split()))
     return found
+
+
+def has_children() -> bool:
+    """Whether any thread of this process has a child, ended or not."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT | WAIT_ALL)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def descendants(pid: int) -> set[int]:

@@ -22,6 +22,7 @@ from services.compute.slot_isolation import (
     KernelTimer,
     adopt_orphans,
     close_inherited_files,
+    fork_ignoring_termination,
     ignore_termination,
     signal_when_parent_dies,
     yield_to_others,
@@ -35,6 +36,7 @@ from services.compute.slot_protocol import (
     pack_frame,
 )
 from services.compute.slot_state import ProcessState, Remains
+from services.compute.slot_tree import has_children, kill_descendants
 from shared.operations.registry import InvalidInputError, Registry, UnknownOperationError
 from shared.operations.results import InvalidResultError, ResultTooLargeError, encode_result
 
@@ -42,6 +44,9 @@ __all__ = ["run_slot"]
 
 RESET_PEAK: Final = b"5"
 """Written to `clear_refs`, sets the peak of the resident size back to its present value (proc(5))."""
+
+SWEEP_S: Final = 1.0
+"""Time for what a task has left to die; the server kills the rest."""
 
 MAX_MESSAGE: Final = 2_000
 MAX_WORD: Final = 200
@@ -78,14 +83,14 @@ def run_slot(parent: int, channel: socket.socket, output: int, directory: str, r
             channel.sendall(worker.run(request, body))
             continue
         try:
-            pid = os.fork()
+            pid = fork_ignoring_termination()
         except OSError as error:
-            reply = TaskReply(number=request.number, kind="not_started", message=str(error))
-            channel.sendall(pack_frame(reply))
+            channel.sendall(_not_started(request, error))
             continue
         if pid == 0:
             _run_once(channel, directory, registry, request, body, replied)
         _end_as(os.waitpid(pid, 0)[1], replied)
+        _end_with_children()
 
 
 def _run_once(
@@ -99,16 +104,35 @@ def _run_once(
     """Run one task in this fork of the slot, which ends with it."""
     status = 1
     try:
-        signal_when_parent_dies(signal.SIGKILL, os.getpgrp())
-        adopt_orphans()
-        ignore_termination()
-        channel.sendall(_Worker(registry, directory, once=True).run(request, body))
+        channel.sendall(_run_in_fork(directory, registry, request, body))
         os.eventfd_write(replied, 1)
         status = 0
     except BaseException:  # noqa: BLE001 - shown, then the process ends
         sys.excepthook(*sys.exc_info())
     finally:
         os._exit(status)
+
+
+def _run_in_fork(directory: str, registry: Registry, request: TaskRequest, body: bytes) -> bytes:
+    """The frame that replies; what the system refuses before the task begins is no fault of the task."""
+    try:
+        signal_when_parent_dies(signal.SIGKILL, os.getpgrp())
+        adopt_orphans()
+        worker = _Worker(registry, directory, once=True)
+    except OSError as error:
+        return _not_started(request, error)
+    return worker.run(request, body)
+
+
+def _not_started(request: TaskRequest, error: OSError) -> bytes:
+    return pack_frame(TaskReply(number=request.number, kind="not_started", message=str(error)))
+
+
+def _end_with_children() -> None:
+    """End if anything outlives the fork of a task: it came here as an orphan, and may hold the channel."""
+    if has_children():
+        kill_descendants(os.getpid(), SWEEP_S)
+        os._exit(0)
 
 
 def _end_as(status: int, replied: int) -> None:
@@ -175,9 +199,7 @@ class _Worker:
             os.pwrite(self._peak_reset, RESET_PEAK, 0)
         began = time.perf_counter()
         context = copy_context()
-        context.run(
-            decimal.setcontext, decimal.getcontext().copy()
-        )  # the copy shares the object of the first
+        context.run(decimal.setcontext, decimal.getcontext().copy())
         kind, error, result = context.run(self._attempt, request.operation, body)
         compute_ms = round((time.perf_counter() - began) * 1000, 3)
         reply = TaskReply(
@@ -195,7 +217,7 @@ class _Worker:
         return pack_frame(reply, result)
 
     def _attempt(self, name: str, body: bytes) -> tuple[ReplyKind, BaseException | None, bytes]:
-        """Run in a copy of the context variables, of which the context of `decimal` is one."""
+        """Run in context variables, and with a context of `decimal`, that are copies for this task."""
         try:
             operation = self._registry.get(name)
             task = self._registry.parse(name, body)

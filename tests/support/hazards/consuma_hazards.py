@@ -167,6 +167,21 @@ def return_two_mib(_: Hazard) -> object:
     return "x" * (2 * MIB - 2)
 
 
+def leave_a_child_of_a_thread(task: Hazard) -> dict[str, int]:
+    forked = threading.Event()
+
+    def fork() -> None:
+        if (pid := os.fork()) == 0:
+            time.sleep(600)
+        _note(task, pid)
+        forked.set()
+        time.sleep(600)
+
+    threading.Thread(target=fork, daemon=True).start()
+    forked.wait()
+    return {"value": 1}
+
+
 def leave_a_thread(_: Hazard) -> dict[str, int]:
     threading.Thread(target=spin, args=(_,), daemon=True).start()
     return {"value": 1}
@@ -271,7 +286,7 @@ def set_the_precision(_: Hazard) -> dict[str, int]:
 
 
 def divide_one_by_three(_: Hazard) -> dict[str, str]:
-    return {"third": str(decimal.Decimal(1) / decimal.Decimal(3))}
+    return {"third": str(ONE / decimal.Decimal(3))}
 
 
 def print_30_mib(_: Hazard) -> dict[str, int]:
@@ -295,6 +310,20 @@ def fill_the_directory(_: Hazard) -> None:
                 file.write(bytes(MIB))
         time.sleep(0.1)
     time.sleep(600)
+
+
+def nest_directories(_: Hazard) -> dict[str, int]:
+    os.chdir(os.environ["TMPDIR"])
+    for _each in range(1_500):
+        os.mkdir("d")
+        os.chdir("d")
+    time.sleep(0.5)
+    return {"value": 1}
+
+
+def nest_directories_and_kill_the_server(task: Hazard) -> None:
+    nest_directories(task)
+    kill_the_server(task)
 
 
 def make_many_files(_: Hazard) -> None:
@@ -367,6 +396,10 @@ def _leave_the_second_of_two_files() -> None:
 def _move_to_japan() -> None:
     os.environ["TZ"] = "Asia/Tokyo"
     time.tzset()
+
+
+def _close_standard_output() -> None:
+    sys.stdout.close()
 
 
 def _replace_standard_output() -> None:
@@ -470,11 +503,16 @@ def _note(task: Hazard, pid: int) -> None:
         file.write(f"{pid}\n")
 
 
+ONE: Final = decimal.Decimal(1)
+"""Every process forked after its import shares the context that this number made."""
+
 KEPT: Final[list[bytearray]] = []
 CHANGES: Final[dict[str, Callable[[], object]]] = {
     "files": lambda: os.open(os.devnull, os.O_RDONLY),
     "files twice": _leave_the_second_of_two_files,
     "output": _replace_standard_output,
+    "closed output": _close_standard_output,
+    "encoded output": lambda: sys.stdout.reconfigure(encoding="ascii"),  # type: ignore[union-attr]
     "blocking": lambda: os.set_blocking(1, False),
     "handler": lambda: signal.signal(signal.SIGUSR1, lambda *_: None),
     "ignored": lambda: signal.signal(signal.SIGPIPE, signal.SIG_DFL),

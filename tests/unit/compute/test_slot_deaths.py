@@ -111,6 +111,33 @@ async def test_a_task_that_stops_its_own_process_ends_at_its_limit(pool: SlotPoo
     assert 500 <= outcome.compute_ms < 1_000
 
 
+@pytest.mark.parametrize("operation", ["hazard", "hazard_once"])
+@pytest.mark.parametrize(("kind", "name"), [("segfault", "SIGSEGV"), ("kill_itself", "SIGKILL")])
+async def test_a_crash_that_a_stopped_server_tells_late_is_no_timeout(
+    kind: str, name: str, operation: str
+) -> None:
+    limit_ms = 1_000
+    async with running_pool(slots=1, spares=0) as pool:
+        os.kill(server_of(pool), signal.SIGSTOP)
+        try:
+            running = asyncio.create_task(run(pool, task(operation, {"kind": kind}, limit_ms)))
+            await asyncio.wait({running}, timeout=limit_ms / 1000 + 0.5)
+        finally:
+            os.kill(server_of(pool), signal.SIGCONT)
+        outcome = failed(await running)
+    assert (outcome.failure.code, outcome.failure.signal) == (FailureCode.CRASHED, name)
+    assert outcome.compute_ms < limit_ms
+
+
+async def test_a_slot_that_was_granted_and_died_before_its_task_ends_no_request(pool: SlotPool) -> None:
+    async with pool.acquire(Mode.ASYNC, "nap") as slot:
+        os.kill(pid_of(slot), signal.SIGKILL)
+        await slot.died
+        with pytest.raises(SlotStartError, match="before it was handed its task"):
+            await slot.run(task("nap", {}))
+    assert completed(await nap(pool, 0, 7)) == {"value": 7}
+
+
 async def test_a_slot_that_was_stopped_before_its_task_ends_no_request(pool: SlotPool) -> None:
     async with pool.acquire(Mode.ASYNC, "nap") as slot:
         os.kill(pid_of(slot), signal.SIGSTOP)
@@ -175,6 +202,46 @@ async def test_a_server_that_hangs_is_given_up_and_ends_no_request(
             await watching
         assert not pool.ready
         await until(lambda: gone({server, *below}))
+
+
+async def test_directories_of_any_depth_end_no_server() -> None:
+    async with running_pool(slots=1, spares=0) as pool:
+        assert completed(await hazard(pool, "nest_directories")) == {"value": 1}
+        assert completed(await nap(pool, 0, 7)) == {"value": 7}
+
+
+async def test_the_loss_of_a_server_is_told_whatever_it_leaves() -> None:
+    async with running_pool(slots=1, spares=0) as pool:
+        assert pool._server is not None
+        directory = pool._server._directory
+        with pytest.raises(SlotServerError):
+            await hazard(pool, "nest_directories_and_kill_the_server")
+        with pytest.raises(SlotServerError):
+            await pool.watch()
+        with pytest.raises(FileNotFoundError):
+            os.stat(directory)
+
+
+async def test_a_task_that_the_system_refuses_a_start_is_not_started() -> None:
+    async with running_pool(slots=1, spares=0) as pool, pool.acquire(Mode.ASYNC, "hazard_once") as slot:
+        nothing = task("hazard_once", {"kind": "do_nothing"})
+        _, hard = resource.prlimit(pid_of(slot), resource.RLIMIT_NOFILE)
+        resource.prlimit(pid_of(slot), resource.RLIMIT_NOFILE, (3, hard))
+        for _ in range(2):
+            with pytest.raises(SlotStartError, match="open files"):
+                await slot.run(nothing)
+        resource.prlimit(pid_of(slot), resource.RLIMIT_NOFILE, (hard, hard))
+        assert completed(await slot.run(nothing)) == {"value": 1}
+
+
+@pytest.mark.parametrize("operation", ["hazard", "hazard_once"])
+async def test_a_signal_to_all_processes_ends_no_task(pool: SlotPool, operation: str) -> None:
+    running = asyncio.create_task(run(pool, task(operation, {"kind": "nap_300_ms"})))
+    for _ in range(50):
+        for pid in descendants():
+            os.kill(pid, signal.SIGTERM)
+        await asyncio.sleep(0.005)
+    assert completed(await running) == {"value": 1}
 
 
 async def test_a_server_is_not_blamed_for_a_stop_of_its_consumer(

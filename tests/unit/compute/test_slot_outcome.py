@@ -30,6 +30,7 @@ EXIT: Final = 256
             FailureCode.CRASHED,
             "killed by SIGSEGV",
         ),
+        ({"status": EXIT, "stopped_for": FailureCode.TIMEOUT}, FailureCode.CRASHED, "exit code 1"),
         ({"status": KILLED, "elapsed_ms": 1001.0}, FailureCode.TIMEOUT, "limit of 1000 ms"),
         ({"status": 3 * EXIT, "elapsed_ms": 1001.0}, FailureCode.CRASHED, "exit code 3"),
         ({"status": KILLED, "stopped_for": FailureCode.CANCELLED}, FailureCode.CANCELLED, "cancelled"),

@@ -16,6 +16,8 @@ REASONS: Final = {
     "files": "files left open",
     "files twice": "files left open",
     "output": "another standard output",
+    "closed output": "another standard output",
+    "encoded output": "another standard output",
     "blocking": "another mode of standard output",
     "handler": "another signal handler",
     "ignored": "another signal handler",
@@ -81,6 +83,7 @@ async def test_tasks_of_an_operation_that_is_not_reusable_share_no_process(pool:
     [
         ("leave_children", "processes"),
         ("leave_a_daemon", "processes"),
+        ("leave_a_child_of_a_thread", "processes"),
         ("leave_a_file_behind", "TMPDIR"),
         ("print_without_blocking", "output"),
         ("leave_a_thread", ""),

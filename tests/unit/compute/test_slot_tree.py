@@ -48,6 +48,29 @@ async def test_every_descendant_is_found_and_killed_whatever_thread_forked_it() 
         await family.wait()
 
 
+ORPHAN = """
+import os, time
+from services.compute import slot_worker
+from services.compute.slot_isolation import adopt_orphans
+slot_worker._end_with_children()
+adopt_orphans()
+if os.fork() == 0:
+    if (pid := os.fork()) == 0:
+        time.sleep(600)
+    print(pid, flush=True)
+    os._exit(0)
+os.wait()
+slot_worker._end_with_children()
+print("went on")
+"""
+
+
+def test_a_slot_kills_what_came_to_it_from_a_task_and_ends() -> None:
+    command = [sys.executable, "-c", ORPHAN]
+    told = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=30, check=True).stdout
+    assert gone({int(told)})
+
+
 def test_nobody_is_below_a_process_that_is_gone() -> None:
     with subprocess.Popen(["true"]) as process:
         process.wait()
@@ -72,6 +95,25 @@ def test_a_directory_is_measured_up_to_a_number_of_files(tmp_path: Path) -> None
     for number in range(10_001):
         (tmp_path / str(number)).touch()
     assert directory_bytes(str(tmp_path)) is None
+
+
+@pytest.mark.parametrize(("name", "countable"), [("d", True), ("d" * 200, False)])
+def test_directories_of_any_depth_are_measured_or_given_up_and_removed(
+    tmp_path: Path, name: str, countable: bool
+) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "link").symlink_to(tmp_path)
+    make = f"import os; [(os.mkdir({name!r}), os.chdir({name!r})) for _ in range(1500)]; open('file', 'w')"
+    subprocess.run([sys.executable, "-c", make], cwd=tree, check=True)
+    assert (directory_bytes(str(tree)) is not None) is countable
+    remove_directory(str(tree))
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_directory_that_is_not_there_is_removed_in_silence(tmp_path: Path) -> None:
+    remove_directory(str(tmp_path / "none"))
+    assert directory_bytes(str(tmp_path / "none")) == 0
 
 
 def test_a_death_of_the_service_needs_no_reader_of_its_output() -> None:
