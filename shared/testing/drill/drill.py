@@ -13,7 +13,7 @@ from shared.domain.types import Mode
 from shared.settings import KafkaSettings
 from shared.testing.drill.evidence import Evidence
 from shared.testing.drill.ledger import CallLog, Ledger
-from shared.testing.drill.producers import ConfluentProducer, submit_with_kcat
+from shared.testing.drill.producers import ConfluentProducer, find_kcat, submit_with_kcat
 from shared.testing.drill.rest import RestClient
 from shared.testing.drill.verdict import Verdict, judge
 from shared.testing.drill.workload import Job, jobs
@@ -28,7 +28,7 @@ class DrillPlan:
     """How much of what, and how long to wait for the last of it.
 
     `name` tells this drill's requests from those of others; `rest` requests are half sync, half async, the
-    producers' are async.
+    producers' are async. Where kcat is not installed, confluent-kafka submits its share.
     """
 
     name: str
@@ -81,9 +81,12 @@ async def _submit(
     async with asyncio.TaskGroup() as tasks:
         submit = rest.submit_all(_mixed(plan), ledger, address=address, concurrency=plan.concurrency)
         tasks.create_task(submit)
-        if kcat:
+        if kcat and find_kcat() is not None:
             source = f"{plan.name}-kcat"
             tasks.create_task(submit_with_kcat(settings, source, kcat, ledger, address=address))
+        elif kcat:
+            producer = ConfluentProducer(settings, f"{plan.name}-kcat", address)
+            tasks.create_task(_whole(producer, kcat, ledger))
         if confluent:
             producer = ConfluentProducer(settings, f"{plan.name}-confluent", address)
             tasks.create_task(_whole(producer, confluent, ledger))
