@@ -1,4 +1,4 @@
-"""Checking long bodies in a process of its own: JSON can be costly, and an operation's input model can hang.
+"""Checking bodies in a process of its own: long JSON is costly, and an operation's input model can hang.
 
 `python -m services.ingest.body_decoder` is that process.
 """
@@ -37,8 +37,12 @@ __all__ = ["BodyDecoder", "answer_with"]
 log = structlog.get_logger()
 
 MODULE: Final = "services.ingest.body_decoder"
-ANSWER_WITHIN_S: Final = 15.0
-"""Fifty times what the costliest JSON takes: beyond it, an operation's input model hangs."""
+ANSWER_WITHIN_S: Final = 5.0
+"""Twenty times what the costliest JSON takes: beyond it, an operation's input model waits for something."""
+
+CPU_LIMIT_S: Final = 1.5
+"""Five times what the costliest JSON takes of the processor: beyond it, an input model spins. Those that wait
+behind it are checked by the next process."""
 
 WAIT_S: Final = 20.0
 """Longest time that a caller waits for the check, those before it included."""
@@ -147,7 +151,7 @@ _answers: Final[msgspec.json.Decoder[_Answer]] = msgspec.json.Decoder(_Answer)
 def main() -> None:
     """Serve with the operations of this installation."""
     check = BodyCheck(load_registry())
-    serve(lambda about, body: answer_with(check, about, body))
+    serve(lambda about, body: answer_with(check, about, body), cpu_limit_s=CPU_LIMIT_S)
 
 
 if __name__ == "__main__":

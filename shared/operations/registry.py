@@ -62,6 +62,11 @@ class Registry:
         operation = self._operations.get(name)
         return operation is None or operation.reusable
 
+    def has_cheap_check(self, name: str) -> bool:
+        """Whether an event loop may check short inputs; those of an unknown operation are not checked."""
+        operation = self._operations.get(name)
+        return operation is None or operation.cheap_check
+
     def all(self) -> list[Operation]:
         """Every operation, by name."""
         return [self._operations[name] for name in sorted(self._operations)]
