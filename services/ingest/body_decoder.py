@@ -21,15 +21,15 @@ from services.ingest.problems import (
     UnknownOperation,
 )
 from shared.domain.types import Mode
+from shared.events.decoder_answers import Excerpt, Fault, Refused
 from shared.events.decoder_process import (
     DecoderBusyError,
     DecoderLostError,
     DecoderProcess,
     DecoderStartError,
-    Excerpt,
     serve,
 )
-from shared.events.request_data import FieldProblem, RequestData
+from shared.events.request_data import RequestData
 from shared.operations.registry import load_registry
 
 __all__ = ["BodyDecoder", "answer_with"]
@@ -64,21 +64,7 @@ class _Accepted(msgspec.Struct, frozen=True, kw_only=True, tag="accepted"):
     input: Excerpt
 
 
-class _Refused(msgspec.Struct, frozen=True, kw_only=True, tag="refused"):
-    """What the caller is to be told."""
-
-    code: str
-    detail: str
-    fields: tuple[FieldProblem, ...]
-
-
-class _Fault(msgspec.Struct, frozen=True, kw_only=True, tag="fault"):
-    """An exception that is no problem of the caller's: an operation's input model has raised it."""
-
-    error: str
-
-
-_Answer = _Accepted | _Refused | _Fault
+_Answer = _Accepted | Refused | Fault
 
 
 class BodyDecoder:
@@ -108,9 +94,9 @@ class BodyDecoder:
             case _Accepted():
                 data = msgspec.structs.replace(answer.data, input=msgspec.Raw(answer.input.view(body)))
                 return Wanted(mode, data, answer.digest)
-            case _Refused():
-                raise _KINDS[answer.code](answer.detail, answer.fields)
-            case _Fault():
+            case Refused():
+                raise _KINDS[answer.reason](answer.message, answer.fields)
+            case Fault():
                 log.error("body.check_failed", error=answer.error)
                 raise InternalError(
                     "an operation's check of its input failed; the service's log has the rest"
@@ -131,11 +117,11 @@ def answer_with(check: BodyCheck, about: bytes, body: bytes) -> bytes:
     try:
         wanted = check.check(body, Mode(about.decode()))
     except Problem as problem:
-        return _encoder.encode(_Refused(code=problem.code, detail=problem.detail, fields=problem.fields))
+        return _encoder.encode(Refused(reason=problem.code, message=problem.detail, fields=problem.fields))
     except MemoryError:
         raise  # the process ends, which tells the caller to try again
     except Exception as error:  # noqa: BLE001 - foreign code may raise anything; it is told where it was asked
-        return _encoder.encode(_Fault(error=ascii(error)[:1_000]))
+        return _encoder.encode(Fault.of(error))
     found = _Accepted(
         data=msgspec.structs.replace(wanted.data, input=_NOTHING),
         digest=wanted.digest,

@@ -17,12 +17,11 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Self
+from typing import Final
 
-import msgspec
 import structlog
 
-__all__ = ["DecoderBusyError", "DecoderLostError", "DecoderProcess", "DecoderStartError", "Excerpt", "serve"]
+__all__ = ["DecoderBusyError", "DecoderLostError", "DecoderProcess", "DecoderStartError", "serve"]
 
 log = structlog.get_logger()
 
@@ -58,24 +57,6 @@ class DecoderStartError(Exception):
 
 class DecoderLostError(Exception):
     """The process died over a question, or did not answer it in time."""
-
-
-class Excerpt(msgspec.Struct, frozen=True):
-    """A part of a question's body in an answer: where it lies, or the bytes themselves if it lies nowhere."""
-
-    at: int
-    size: int
-    text: bytes = b""
-
-    @classmethod
-    def of(cls, text: bytes | memoryview, body: bytes) -> Self:
-        """Any place will do that holds the same bytes."""
-        at = body.find(text)
-        return cls(at, len(text), bytes(text) if at < 0 else b"")
-
-    def view(self, body: bytes) -> memoryview:
-        """The part itself, of the same body."""
-        return memoryview(self.text) if self.at < 0 else memoryview(body)[self.at : self.at + self.size]
 
 
 @dataclass(frozen=True, slots=True)

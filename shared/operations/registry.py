@@ -17,6 +17,8 @@ __all__ = ["InvalidInputError", "PluginError", "Registry", "UnknownOperationErro
 
 ENTRY_POINT_GROUP: Final = "consuma.operations"
 MAX_FIELDS: Final = 20
+MOST_ERRORS: Final = 1_000
+"""To list one error is to make an object of each: two seconds for a megabyte of wrong numbers."""
 
 
 class UnknownOperationError(ValueError):
@@ -125,6 +127,8 @@ def _plugins() -> list[Operation]:
 
 
 def _fields(error: ValidationError) -> tuple[tuple[str, str], ...]:
+    if error.error_count() > MOST_ERRORS:
+        return (("input", f"has {error.error_count()} errors, too many to be listed"),)
     return tuple(
         (".".join(("input", *map(str, problem["loc"]))), problem["msg"].removeprefix("Value error, "))
         for problem in error.errors(include_url=False, include_context=False)[:MAX_FIELDS]
