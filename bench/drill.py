@@ -25,7 +25,7 @@ from infra.local.system import System
 from services.callback.http_settings import CallbackHttpSettings
 from services.callback.lane import UNRECORDED_SHARE
 from shared.testing.drill.drill import DrillPlan, run_drill
-from shared.testing.drill.verdict import Verdict
+from shared.testing.drill.judging.verdict import Verdict
 from shared.testing.receiver import Receiver
 from shared.testing.receiver_calls import ReceiverCalls
 

@@ -18,9 +18,9 @@ import orjson
 from bench.system import own_system
 from infra.local.leftovers import end_leftovers, living
 from infra.local.system import System
+from shared.testing.drill.judging.verdict import Verdict
 from shared.testing.drill.long import LongDrill, LongPlan, LongRun, TooSlowError
-from shared.testing.drill.verdict import Verdict
-from shared.testing.drill.workload import Job
+from shared.testing.drill.submitting.workload import Job
 from shared.testing.receiver import Receiver
 from shared.testing.receiver_calls import ReceiverCalls
 

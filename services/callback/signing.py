@@ -1,17 +1,15 @@
 """Standard Webhooks signatures: HMAC-SHA256 over `id.timestamp.body`, one for each secret."""
 
 import base64
-import binascii
 import hmac
 from dataclasses import dataclass, field
 from typing import Final
 
+from shared.domain.secret_keys import key_bytes
+
 __all__ = ["SecretError", "Signer", "parse_secrets"]
 
 PREFIX: Final = "whsec_"
-SHORTEST_BYTES: Final = 24
-LONGEST_BYTES: Final = 64
-"""The sizes that the specification allows."""
 
 
 class SecretError(ValueError):
@@ -33,17 +31,10 @@ def parse_secrets(text: str) -> tuple[bytes, ...]:
 
 
 def _key(secret: str, number: int) -> bytes:
-    if not secret.startswith(PREFIX):
-        raise SecretError(f"signing secret {number} does not start with {PREFIX}")
     try:
-        key = base64.b64decode(secret.removeprefix(PREFIX), validate=True)
-    except (binascii.Error, ValueError):
-        raise SecretError(f"signing secret {number} is not base64 after {PREFIX}") from None
-    if not SHORTEST_BYTES <= len(key) <= LONGEST_BYTES:
-        raise SecretError(
-            f"signing secret {number} has {len(key)} bytes; {SHORTEST_BYTES} to {LONGEST_BYTES} are allowed"
-        )
-    return key
+        return key_bytes(secret, PREFIX)
+    except ValueError as error:
+        raise SecretError(f"signing secret {number} {error}") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,6 @@
 """The compute service put together."""
 
 import asyncio
-import gc
 import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping
@@ -41,21 +40,9 @@ def create_app(settings: ComputeSettings) -> Callable[[asyncio.Event], Awaitable
     """What `run_service` runs: computes until the event is set, then ends what runs."""
 
     async def main(stop: asyncio.Event) -> None:
-        service = ComputeService(settings)
-        _calm_garbage_collector()
-        await service.run(stop)
+        await ComputeService(settings).run(stop)
 
     return main
-
-
-def _calm_garbage_collector() -> None:
-    """Spare the event loop full collections, which stop it for a tenth of a second under load.
-
-    What is loaded now stays for ever; thousands of requests in work are no garbage, however young.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 20, 50)
 
 
 def _die() -> NoReturn:

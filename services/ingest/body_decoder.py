@@ -1,4 +1,4 @@
-"""Checking long bodies in a process of its own: JSON can be costly, and an operation's input model can hang.
+"""Checking bodies in a process of its own: long JSON is costly, and an operation's input model can hang.
 
 `python -m services.ingest.body_decoder` is that process.
 """
@@ -21,15 +21,15 @@ from services.ingest.problems import (
     UnknownOperation,
 )
 from shared.domain.types import Mode
+from shared.events.decoder_answers import Excerpt, Fault, Refused
 from shared.events.decoder_process import (
     DecoderBusyError,
     DecoderLostError,
     DecoderProcess,
     DecoderStartError,
-    Excerpt,
     serve,
 )
-from shared.events.request_data import FieldProblem, RequestData
+from shared.events.request_data import RequestData
 from shared.operations.registry import load_registry
 
 __all__ = ["BodyDecoder", "answer_with"]
@@ -37,8 +37,12 @@ __all__ = ["BodyDecoder", "answer_with"]
 log = structlog.get_logger()
 
 MODULE: Final = "services.ingest.body_decoder"
-ANSWER_WITHIN_S: Final = 15.0
-"""Fifty times what the costliest JSON takes: beyond it, an operation's input model hangs."""
+ANSWER_WITHIN_S: Final = 5.0
+"""Twenty times what the costliest JSON takes: beyond it, an operation's input model waits for something."""
+
+CPU_LIMIT_S: Final = 1.5
+"""Five times what the costliest JSON takes of the processor: beyond it, an input model spins. Those that wait
+behind it are checked by the next process."""
 
 WAIT_S: Final = 20.0
 """Longest time that a caller waits for the check, those before it included."""
@@ -60,21 +64,7 @@ class _Accepted(msgspec.Struct, frozen=True, kw_only=True, tag="accepted"):
     input: Excerpt
 
 
-class _Refused(msgspec.Struct, frozen=True, kw_only=True, tag="refused"):
-    """What the caller is to be told."""
-
-    code: str
-    detail: str
-    fields: tuple[FieldProblem, ...]
-
-
-class _Fault(msgspec.Struct, frozen=True, kw_only=True, tag="fault"):
-    """An exception that is no problem of the caller's: an operation's input model has raised it."""
-
-    error: str
-
-
-_Answer = _Accepted | _Refused | _Fault
+_Answer = _Accepted | Refused | Fault
 
 
 class BodyDecoder:
@@ -104,9 +94,9 @@ class BodyDecoder:
             case _Accepted():
                 data = msgspec.structs.replace(answer.data, input=msgspec.Raw(answer.input.view(body)))
                 return Wanted(mode, data, answer.digest)
-            case _Refused():
-                raise _KINDS[answer.code](answer.detail, answer.fields)
-            case _Fault():
+            case Refused():
+                raise _KINDS[answer.reason](answer.message, answer.fields)
+            case Fault():
                 log.error("body.check_failed", error=answer.error)
                 raise InternalError(
                     "an operation's check of its input failed; the service's log has the rest"
@@ -127,11 +117,11 @@ def answer_with(check: BodyCheck, about: bytes, body: bytes) -> bytes:
     try:
         wanted = check.check(body, Mode(about.decode()))
     except Problem as problem:
-        return _encoder.encode(_Refused(code=problem.code, detail=problem.detail, fields=problem.fields))
+        return _encoder.encode(Refused(reason=problem.code, message=problem.detail, fields=problem.fields))
     except MemoryError:
         raise  # the process ends, which tells the caller to try again
     except Exception as error:  # noqa: BLE001 - foreign code may raise anything; it is told where it was asked
-        return _encoder.encode(_Fault(error=ascii(error)[:1_000]))
+        return _encoder.encode(Fault.of(error))
     found = _Accepted(
         data=msgspec.structs.replace(wanted.data, input=_NOTHING),
         digest=wanted.digest,
@@ -147,7 +137,7 @@ _answers: Final[msgspec.json.Decoder[_Answer]] = msgspec.json.Decoder(_Answer)
 def main() -> None:
     """Serve with the operations of this installation."""
     check = BodyCheck(load_registry())
-    serve(lambda about, body: answer_with(check, about, body))
+    serve(lambda about, body: answer_with(check, about, body), cpu_limit_s=CPU_LIMIT_S)
 
 
 if __name__ == "__main__":

@@ -53,15 +53,21 @@ class BodyCheck:
         Raises:
             MalformedJson, InvalidRequest, UnknownOperation, InvalidInput: it is not one.
         """
-        try:
-            data = parse_request_data(body)
-            _check_fields(body, mode)
-            self._check_operation(data)
-        except SubmissionError as error:
-            raise _submission_problem(error) from None
+        return self._checked(_parsed(body, mode), mode)
+
+    def check_if_cheap(self, body: bytes, mode: Mode) -> Wanted | None:
+        """The submission in a short `body`; None if its operation's check may take long.
+
+        Raises:
+            MalformedJson, InvalidRequest, UnknownOperation, InvalidInput: it is not one.
+        """
+        data = _parsed(body, mode)
+        return self._checked(data, mode) if self._registry.has_cheap_check(data.operation) else None
+
+    def _checked(self, data: RequestData, mode: Mode) -> Wanted:
+        self._check_operation(data)
         digest = request_digest(data)
-        data = msgspec.structs.replace(data, source=REST_SOURCE, digest=digest)
-        return Wanted(mode, data, digest)
+        return Wanted(mode, msgspec.structs.replace(data, source=REST_SOURCE, digest=digest), digest)
 
     def _check_operation(self, data: RequestData) -> None:
         try:
@@ -75,6 +81,15 @@ class BodyCheck:
             longest_s = limits.max_timeout_ms / 1000
             problem = f"operation {data.operation} allows at most {longest_s:g} seconds"
             raise InvalidRequest(f"timeout: {problem}", [("timeout", problem)])
+
+
+def _parsed(body: bytes, mode: Mode) -> RequestData:
+    try:
+        data = parse_request_data(body)
+    except SubmissionError as error:
+        raise _submission_problem(error) from None
+    _check_fields(body, mode)
+    return data
 
 
 def _check_fields(body: bytes, mode: Mode) -> None:

@@ -1,4 +1,4 @@
-"""From an HTTP request to a checked submission: short bodies are checked at once, long ones elsewhere."""
+"""From an HTTP request to a checked submission: the cheap is checked at once, the rest elsewhere."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -31,8 +31,8 @@ class Intake:
             Problem: it is not one, or there is no room for it.
         """
         async with self._bodies.body(request) as body:
-            short = len(body) <= INLINE_BYTES
-            yield self.check(body, mode) if short else await self._decoder.check(body, mode)
+            here = self._check.check_if_cheap(body, mode) if len(body) <= INLINE_BYTES else None
+            yield here or await self._decoder.check(body, mode)
 
     def check(self, body: bytes, mode: Mode) -> Wanted:
         """The submission in `body`, checked where this is called.

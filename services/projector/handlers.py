@@ -7,7 +7,7 @@ a COMMIT whose answer was lost needs no case of its own.
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -15,9 +15,10 @@ import structlog
 
 from services.projector import metrics
 from services.projector.interpreter import Interpreter
-from services.projector.log_source import Fetched, LogNotReadyError, LogSource, open_log_source
+from services.projector.log_source import LogNotReadyError, LogSource, open_log_source
+from services.projector.portions import Fetched, portions
 from services.projector.settings import ProjectorSettings
-from shared.db.batches import Batch, as_anomaly, cut_at, split
+from shared.db.batches import Batch, as_anomaly, cut_at
 from shared.db.errors import BatchRefusedError, DatabaseAwayError, ProjectionFencedError
 from shared.db.interpret import Anomaly, Interpretation, Skipped
 from shared.db.queries import LIVE_PROJECTOR
@@ -26,6 +27,7 @@ from shared.events.decoder import DecoderExhaustedError
 from shared.events.decoder_process import DecoderStartError
 from shared.kafka.backoff import backoff_s
 from shared.kafka.ending import is_cancelled
+from shared.kafka.records import Record
 
 __all__ = ["Projector"]
 
@@ -145,7 +147,7 @@ class Projector:
             fetched = await source.fetch(self._settings.batch_records)
             began = time.monotonic()
             if fetched.moves:
-                await self._apply(session, source, fetched)
+                await self._apply(session, source, fetched, stop)
                 source.show_lag()
                 last_use = time.monotonic()
                 metrics.BATCH_SECONDS.observe(last_use - began)
@@ -156,16 +158,39 @@ class Projector:
             if fetched.moves and len(fetched.records) < self._settings.batch_records:
                 await _wait(stop, interval_s - (time.monotonic() - began))
 
-    async def _apply(self, session: ProjectionSession, source: LogSource, fetched: Fetched) -> None:
-        interpret = self._interpreter.interpret
-        entries = [await interpret(source.topic(record), record) for record in fetched.records]
-        for entry in entries:
-            _count(entry)
+    async def _apply(
+        self, session: ProjectionSession, source: LogSource, fetched: Fetched, stop: asyncio.Event
+    ) -> None:
+        """Each portion is written before the next one is interpreted, which may take a while."""
         limits = self._settings
-        whole = Batch(entries=entries, moves=fetched.moves)
-        for batch in split(whole, most_records=limits.batch_records, most_bytes=limits.batch_bytes):
-            metrics.BATCH_RECORDS.observe(len(batch.entries))
-            await _write(session, batch)
+        for portion in portions(fetched, most_records=limits.batch_records, most_bytes=limits.batch_bytes):
+            if stop.is_set():
+                return
+            entries = await self._interpreted(session, source, portion)
+            for entry in entries:
+                _count(entry)
+            metrics.BATCH_RECORDS.observe(len(entries))
+            await _write(session, Batch(entries=entries, moves=portion.moves))
+
+    async def _interpreted(
+        self, session: ProjectionSession, source: LogSource, portion: Fetched
+    ) -> list[Interpretation]:
+        """What the records mean; the session is checked meanwhile, or the server would take it for dead.
+
+        Raises:
+            DatabaseAwayError: it does not answer.
+        """
+        working = asyncio.create_task(self._interpret(source, portion.records), name="interpretation")
+        try:
+            while not (await asyncio.wait([working], timeout=self._check_interval_s))[0]:
+                await session.check()
+            return working.result()
+        finally:
+            working.cancel()
+            await asyncio.wait([working])
+
+    async def _interpret(self, source: LogSource, records: Sequence[Record]) -> list[Interpretation]:
+        return [await self._interpreter.interpret(source.topic(record), record) for record in records]
 
 
 async def _write(session: ProjectionSession, batch: Batch) -> None:

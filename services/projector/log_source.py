@@ -8,31 +8,30 @@ member that is late. One process has all partitions in one transaction; the data
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
 from typing import Final
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import IllegalStateError, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
+from aiokafka.errors import IllegalStateError, KafkaError
 
 from services.projector import metrics
+from services.projector.portions import Fetched
+from services.projector.reading import LogReader
 from shared.db.batches import Move
 from shared.db.keys import PROJECTED_TOPICS
 from shared.kafka.ending import end_bounded
 from shared.kafka.header_names import read_any_header_names
-from shared.kafka.library_tasks import DeadTaskError, fetch
+from shared.kafka.library_tasks import DeadTaskError
 from shared.kafka.metadata_pace import pace_metadata
 from shared.kafka.metrics import CLIENTS_REPLACED
-from shared.kafka.reader import to_record
 from shared.kafka.records import Partition, Record
 from shared.kafka.topics import Topic, topic_name, topic_table
 from shared.settings import ServiceSettings
 
-__all__ = ["Fetched", "LogNotReadyError", "LogSource", "open_log_source"]
+__all__ = ["LogNotReadyError", "LogSource", "open_log_source"]
 
 log = structlog.get_logger()
 
-POLL_MS: Final = 200
 FETCH_WAIT_MS: Final = 50
 OPEN_TIMEOUT_S: Final = 20.0
 CLOSE_TIMEOUT_S: Final = 5.0
@@ -44,14 +43,6 @@ class LogNotReadyError(Exception):
     """The log does not answer, or its topics are not there yet."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fetched:
-    """Records, each partition's in the order of the log, and from where to where they bring it."""
-
-    records: Sequence[Record]
-    moves: Mapping[Partition, Move]
-
-
 class LogSource:
     """Reads on from given positions; partitions whose position cannot be trusted stand still."""
 
@@ -59,6 +50,7 @@ class LogSource:
         self, client: AIOKafkaConsumer, topics: Mapping[str, Topic], partitions: Sequence[Partition]
     ) -> None:
         self._client = client
+        self._reader = LogReader(client)
         self._topics = topics
         self.partitions = tuple(partitions)
         self._positions: dict[Partition, int] = {}
@@ -105,21 +97,18 @@ class LogSource:
         """
         await self._check_positions()
         try:
-            batches = await fetch(self._client, timeout_ms=POLL_MS, max_records=most_records)
-        except (NoOffsetForPartitionError, OffsetOutOfRangeError) as error:
-            for source in _lost(error):
-                self._alarm(Partition(*source), repr(error))
-            batches = {}
+            found = await self._reader.read(self._positions, most_records)
         except DeadTaskError as error:
             CLIENTS_REPLACED.labels("projector", error.reason).inc()
             raise LogNotReadyError(str(error)) from error
         except KafkaError as error:
             raise LogNotReadyError(f"the log cannot be read: {error!r}") from error
-        records = [to_record(raw) for fetched in batches.values() for raw in fetched]
+        for each, reason in found.lost.items():
+            self._alarm(each, reason)
         moves = await self._moves()
-        self._count_gaps(records)
+        self._count_gaps(found.records)
         self._positions |= {each: move.end for each, move in moves.items()}
-        return Fetched(records=records, moves=moves)
+        return Fetched(records=found.records, moves=moves)
 
     def show_lag(self) -> None:
         """Tell the metrics how far the log's end is."""
@@ -164,7 +153,7 @@ class LogSource:
 
     def _alarm(self, partition: Partition, reason: str) -> None:
         """Stop one partition, loudly: reading on from anywhere else would lose events in silence."""
-        self._positions.pop(partition, None)
+        stands_at = self._positions.pop(partition, None)
         self.alarmed.add(partition)
         metrics.ALARM.labels(*partition).set(1)
         with suppress(IllegalStateError):
@@ -172,9 +161,11 @@ class LogSource:
         log.error(
             "projector.partition_stopped",
             partition=str(partition),
+            offset=stands_at,
             reason=reason,
-            hint="records were deleted before they were projected, or the topic was made anew; "
-            "set the position in projection_offsets, or empty the tables and project again from the start",
+            hint="set its next_offset in projection_offsets to where it may go on, behind a damaged batch or "
+            "where the log begins, and restart the projector; if the topic was made anew, empty the tables "
+            "and project again from the start",
         )
 
 
@@ -214,12 +205,6 @@ async def open_log_source(settings: ServiceSettings) -> AsyncIterator[LogSource]
         problem = await end_bounded(client.stop(), CLOSE_TIMEOUT_S)
         if problem is not None:
             log.warning("projector.log_close_failed", error=repr(problem))
-
-
-def _lost(error: NoOffsetForPartitionError | OffsetOutOfRangeError) -> list[TopicPartition]:
-    """Partitions that an error of the client is about."""
-    told = error.args[0]
-    return [TopicPartition(*source) for source in (told if isinstance(told, Mapping) else [told])]
 
 
 @contextmanager

@@ -23,7 +23,7 @@ LAG: Final = Gauge(
 )
 ALARM: Final = Gauge(
     "consuma_projector_alarm",
-    "1 while a partition is stopped because its position cannot be trusted.",
+    "1 while a partition is stopped because its position cannot be trusted, or its bytes be read.",
     ["topic", "partition"],
 )
 LEADING: Final = Gauge("consuma_projector_leading", "1 while this process projects, 0 while it stands by.")

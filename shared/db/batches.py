@@ -1,14 +1,13 @@
 """Batches of the projection: what is applied together, and how a batch comes apart. Pure."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 from shared.db.interpret import Anomaly, Interpretation, Skipped
 from shared.domain.identity import canonical_uuid
 from shared.kafka.records import Partition, Record
 
-__all__ = ["Batch", "Move", "as_anomaly", "cut_at", "split"]
+__all__ = ["Batch", "Move", "Moves", "as_anomaly", "cut_at", "cut_moves"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,32 +18,32 @@ class Move:
     end: int
 
 
+Moves = Mapping[Partition, Move]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """Interpreted records, each partition's in the order of the log, and how far they bring it."""
 
     entries: Sequence[Interpretation]
-    moves: Mapping[Partition, Move]
+    moves: Moves
 
 
 def cut_at(batch: Batch, index: int) -> tuple[Batch, Batch]:
     """`batch` as two that come to the same: entries up to `index`, and the rest."""
     head, tail = batch.entries[:index], batch.entries[index:]
+    first, second = cut_moves(batch.moves, [entry.record for entry in tail])
+    return Batch(entries=head, moves=first), Batch(entries=tail, moves=second)
+
+
+def cut_moves(moves: Moves, tail: Sequence[Record]) -> tuple[Moves, Moves]:
+    """`moves` up to the records in `tail`, which come last, and on from there."""
     resume: dict[Partition, int] = {}
-    for entry in tail:
-        resume.setdefault(_place(entry.record), entry.record.offset)
-    first = {each: Move(move.start, resume.get(each, move.end)) for each, move in batch.moves.items()}
-    second = {each: Move(first[each].end, move.end) for each, move in batch.moves.items()}
-    return Batch(entries=head, moves=_moving(first)), Batch(entries=tail, moves=_moving(second))
-
-
-def split(batch: Batch, *, most_records: int, most_bytes: int) -> Iterator[Batch]:
-    """`batch` in pieces of at most so many records, each ended by the record that passes `most_bytes`."""
-    rest = batch
-    while cut := _first_cut(rest.entries, most_records, most_bytes):
-        piece, rest = cut_at(rest, cut)
-        yield piece
-    yield rest
+    for record in tail:
+        resume.setdefault(Partition(record.topic, record.partition), record.offset)
+    first = {each: Move(move.start, resume.get(each, move.end)) for each, move in moves.items()}
+    second = {each: Move(first[each].end, move.end) for each, move in moves.items()}
+    return _moving(first), _moving(second)
 
 
 def as_anomaly(entry: Interpretation, reason: str) -> Anomaly:
@@ -60,16 +59,5 @@ def as_anomaly(entry: Interpretation, reason: str) -> Anomaly:
     )
 
 
-def _first_cut(entries: Sequence[Interpretation], most_records: int, most_bytes: int) -> int:
-    """Where the first piece ends; 0 when the whole is one."""
-    sizes = accumulate(entry.record.size for entry in entries[:most_records])
-    full = next((index for index, size in enumerate(sizes, start=1) if size > most_bytes), most_records)
-    return full if full < len(entries) else 0
-
-
-def _place(record: Record) -> Partition:
-    return Partition(record.topic, record.partition)
-
-
-def _moving(moves: Mapping[Partition, Move]) -> dict[Partition, Move]:
+def _moving(moves: Moves) -> Moves:
     return {each: move for each, move in moves.items() if move.start != move.end}

@@ -11,8 +11,9 @@ import msgspec
 import structlog
 
 from shared.domain.types import JsonBytes, Mode
-from shared.events.decoder_process import DecoderLostError, DecoderProcess, Excerpt, serve
-from shared.events.request_data import FieldProblem, SubmissionError
+from shared.events.decoder_answers import Excerpt, Fault, Refused
+from shared.events.decoder_process import DecoderLostError, DecoderProcess, serve
+from shared.events.request_data import SubmissionError
 from shared.events.strict_json import INLINE_BYTES
 from shared.events.submission import Opened, Submission, decode_submission, open_record, read_submission
 from shared.events.submit_keys import SubmitKeys
@@ -51,21 +52,7 @@ class _Decoded(msgspec.Struct, frozen=True, kw_only=True, tag="decoded"):
     input: Excerpt
 
 
-class _Refused(msgspec.Struct, frozen=True, kw_only=True, tag="refused"):
-    """The record is no request."""
-
-    reason: str
-    message: str
-    fields: tuple[FieldProblem, ...]
-
-
-class _Fault(msgspec.Struct, frozen=True, kw_only=True, tag="fault"):
-    """An unforeseen exception of the decoder."""
-
-    error: str
-
-
-_Answer = _Decoded | _Refused | _Fault
+_Answer = _Decoded | Refused | Fault
 
 
 class DecoderFaultError(Exception):
@@ -133,9 +120,9 @@ class SubmissionDecoder:
 
 def _submission(answer: _Answer, value: bytes) -> Submission:
     match answer:
-        case _Refused():
+        case Refused():
             raise SubmissionError(answer.reason, answer.message, answer.fields)
-        case _Fault():
+        case Fault():
             raise DecoderFaultError(answer.error)
         case _Decoded():
             request = replace(answer.submission.request, input=JsonBytes(answer.input.view(value)))
@@ -149,12 +136,12 @@ def _answer(about: bytes, value: bytes) -> bytes:
         record = replace(question.record, value=value)
         found = read_submission(record, question.mode, question.opened, with_digest=question.with_digest)
     except SubmissionError as error:
-        refused = _Refused(reason=error.reason, message=error.message, fields=error.fields)
+        refused = Refused(reason=error.reason, message=error.message, fields=error.fields)
         return _encoder.encode(refused)
     except MemoryError:
         raise  # the process ends, and another one begins with what memory there is
     except Exception as error:  # noqa: BLE001 - it is raised again where it was asked
-        return _encoder.encode(_Fault(error=ascii(error)[:1_000]))
+        return _encoder.encode(Fault.of(error))
     return _encoder.encode(_decoded(found, value))
 
 

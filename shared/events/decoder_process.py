@@ -17,12 +17,11 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Self
+from typing import Final
 
-import msgspec
 import structlog
 
-__all__ = ["DecoderBusyError", "DecoderLostError", "DecoderProcess", "DecoderStartError", "Excerpt", "serve"]
+__all__ = ["DecoderBusyError", "DecoderLostError", "DecoderProcess", "DecoderStartError", "serve"]
 
 log = structlog.get_logger()
 
@@ -58,24 +57,6 @@ class DecoderStartError(Exception):
 
 class DecoderLostError(Exception):
     """The process died over a question, or did not answer it in time."""
-
-
-class Excerpt(msgspec.Struct, frozen=True):
-    """A part of a question's body in an answer: where it lies, or the bytes themselves if it lies nowhere."""
-
-    at: int
-    size: int
-    text: bytes = b""
-
-    @classmethod
-    def of(cls, text: bytes | memoryview, body: bytes) -> Self:
-        """Any place will do that holds the same bytes."""
-        at = body.find(text)
-        return cls(at, len(text), bytes(text) if at < 0 else b"")
-
-    def view(self, body: bytes) -> memoryview:
-        """The part itself, of the same body."""
-        return memoryview(self.text) if self.at < 0 else memoryview(body)[self.at : self.at + self.size]
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,9 +164,17 @@ class DecoderProcess:
                 return await _converse(running, question)
         except (TimeoutError, EOFError, OSError) as error:
             log.warning("decoder.lost", module=self._module, pid=running.process.pid, error=repr(error))
-            silent = isinstance(error, TimeoutError)
-            what = f"was silent for {self._answer_within_s:g} s" if silent else "died"
+            what = await self._fate(running, error)
             raise DecoderLostError(f"the decoder process {what} over {len(question.body)} bytes") from error
+
+    async def _fate(self, running: _Running, error: Exception) -> str:
+        if isinstance(error, TimeoutError):
+            return f"was silent for {self._answer_within_s:g} s"
+        with suppress(TimeoutError):
+            async with asyncio.timeout(END_WITHIN_S):
+                await running.process.wait()
+        spent = running.process.returncode == -signal.SIGPROF
+        return "has taken more of the processor than it may" if spent else "died"
 
     async def _start(self) -> _Running:
         near, far = socket.socketpair()
@@ -262,8 +251,11 @@ async def _converse(running: _Running, question: _Question) -> bytes:
     return await running.reader.readexactly(length)
 
 
-def serve(answer: Answer) -> None:
+def serve(answer: Answer, *, cpu_limit_s: float = 0.0) -> None:
     """Answer questions until the other side is gone; what a decoder process does.
+
+    An answer that takes `cpu_limit_s` of the processor, if that is not 0, ends the process: the kernel does,
+    whatever code runs. A busy machine makes no honest question take more.
 
     It ends with its parent, however that ends, and leaves the processor to event loops. Signals to the group
     are the parent's business.
@@ -283,5 +275,7 @@ def serve(answer: Answer) -> None:
             about, body = questions.read(about_bytes), questions.read(body_bytes)
             if len(body) < body_bytes:
                 return
+            signal.setitimer(signal.ITIMER_PROF, cpu_limit_s)
             found = answer(about, body)
+            signal.setitimer(signal.ITIMER_PROF, 0)
             channel.sendall(LENGTHS.pack(len(found), 0) + found)

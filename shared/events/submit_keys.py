@@ -6,7 +6,6 @@ its id, its mode, where the reply goes, and the value with everything that is as
 """
 
 import base64
-import binascii
 import hashlib
 import hmac
 from dataclasses import dataclass
@@ -15,14 +14,12 @@ from typing import Final, Self
 
 import msgspec
 
+from shared.domain.secret_keys import key_bytes
+
 __all__ = ["NO_KEYS", "SIGNATURE_HEADER", "SubmitKeyError", "SubmitKeys"]
 
 SIGNATURE_HEADER: Final = "consuma-signature"
 PREFIX: Final = "subkey_"
-SHORTEST_BYTES: Final = 24
-LONGEST_BYTES: Final = 64
-"""At most a block of SHA-256, so that every key is used as it is."""
-
 VERSION: Final = b"v1,"
 Signed = tuple[str, ...]
 
@@ -101,15 +98,7 @@ NO_KEYS: Final = SubmitKeys()
 
 
 def _bytes_of(key: str, number: int) -> bytes:
-    if not key.startswith(PREFIX):
-        raise SubmitKeyError(f"key {number} of CONSUMA_SUBMIT_KEYS does not start with {PREFIX}")
     try:
-        found = base64.b64decode(key.removeprefix(PREFIX), validate=True)
-    except (binascii.Error, ValueError):
-        raise SubmitKeyError(f"key {number} of CONSUMA_SUBMIT_KEYS is not base64 after {PREFIX}") from None
-    if not SHORTEST_BYTES <= len(found) <= LONGEST_BYTES:
-        raise SubmitKeyError(
-            f"key {number} of CONSUMA_SUBMIT_KEYS has {len(found)} bytes; "
-            f"{SHORTEST_BYTES} to {LONGEST_BYTES} are allowed"
-        )
-    return found
+        return key_bytes(key, PREFIX)
+    except ValueError as error:
+        raise SubmitKeyError(f"key {number} of CONSUMA_SUBMIT_KEYS {error}") from None

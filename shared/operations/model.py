@@ -52,7 +52,8 @@ class Operation:
     `run` gets a validated instance of `input_model` and returns what JSON can express; equal inputs must
     give equal results, on every machine. It runs in a process of its own, which ends after it unless the
     operation is `reusable`: then it promises that it leaves nothing in its process that a later task could
-    notice. A new `version` says that results have changed.
+    notice. With `cheap_check` it promises that `input_model` checks 16 KiB of any JSON within some
+    milliseconds, so that ingest need not ask another process. A new `version` says that results have changed.
 
     Raises:
         ValueError: the name is none, or the example does not fit the input model.
@@ -66,6 +67,7 @@ class Operation:
     limits: Limits = field(default_factory=Limits)
     version: int = 1
     reusable: bool = False
+    cheap_check: bool = False
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):

@@ -17,6 +17,8 @@ __all__ = ["InvalidInputError", "PluginError", "Registry", "UnknownOperationErro
 
 ENTRY_POINT_GROUP: Final = "consuma.operations"
 MAX_FIELDS: Final = 20
+MOST_ERRORS: Final = 1_000
+"""To list one error is to make an object of each: two seconds for a megabyte of wrong numbers."""
 
 
 class UnknownOperationError(ValueError):
@@ -61,6 +63,11 @@ class Registry:
         """Whether tasks of that operation may follow each other in a process; an unknown one runs nothing."""
         operation = self._operations.get(name)
         return operation is None or operation.reusable
+
+    def has_cheap_check(self, name: str) -> bool:
+        """Whether an event loop may check short inputs; those of an unknown operation are not checked."""
+        operation = self._operations.get(name)
+        return operation is None or operation.cheap_check
 
     def all(self) -> list[Operation]:
         """Every operation, by name."""
@@ -120,6 +127,8 @@ def _plugins() -> list[Operation]:
 
 
 def _fields(error: ValidationError) -> tuple[tuple[str, str], ...]:
+    if error.error_count() > MOST_ERRORS:
+        return (("input", f"has {error.error_count()} errors, too many to be listed"),)
     return tuple(
         (".".join(("input", *map(str, problem["loc"]))), problem["msg"].removeprefix("Value error, "))
         for problem in error.errors(include_url=False, include_context=False)[:MAX_FIELDS]

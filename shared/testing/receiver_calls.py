@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from shared.testing.drill.ledger import Call
+from shared.testing.drill.judging.ledger import Call
 from shared.testing.receiver import ReceivedCall, Receiver
 
 __all__ = ["ReceiverCalls"]

@@ -1,4 +1,4 @@
-"""A decoder process that echoes what it is asked, falls silent, or dies, as it is asked to."""
+"""A decoder process that echoes what it is asked, falls silent, spins, or dies, as it is asked to."""
 
 import os
 import signal
@@ -11,8 +11,10 @@ def answer(about: bytes, body: bytes) -> bytes:
         os.kill(os.getpid(), signal.SIGKILL)
     if body.startswith(b"silent"):
         signal.pause()
+    while body.startswith(b"spin"):
+        pass
     return about + body
 
 
 if __name__ == "__main__":
-    serve(answer)
+    serve(answer, cpu_limit_s=0.5)

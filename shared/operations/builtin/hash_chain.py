@@ -29,5 +29,6 @@ HASH_CHAIN = Operation(
     input_model=HashChain,
     run=_run,
     reusable=True,
+    cheap_check=True,
     example={"seed": "consuma", "rounds": 1000},
 )

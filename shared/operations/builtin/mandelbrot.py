@@ -58,5 +58,6 @@ MANDELBROT_TILE = Operation(
     input_model=MandelbrotTile,
     run=_run,
     reusable=True,
+    cheap_check=True,
     example={"center_re": -0.75, "center_im": 0.1, "width": 0.05, "pixels": 32, "iterations": 200},
 )

@@ -100,5 +100,6 @@ MATRIX = Operation(
     input_model=Matrix,
     run=_run,
     reusable=True,
+    cheap_check=True,
     example={"task": "power", "matrix": [[1, 1], [1, 0]], "exponent": 90},
 )

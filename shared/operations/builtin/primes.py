@@ -88,5 +88,6 @@ PRIMES = Operation(
     input_model=Primes,
     run=_run,
     reusable=True,
+    cheap_check=True,
     example={"start": 0, "stop": 100000, "want": "count"},
 )

@@ -70,5 +70,6 @@ TEXT_STATISTICS = Operation(
     input_model=TextStatistics,
     run=_run,
     reusable=True,
+    cheap_check=True,
     example={"text": "To be, or not to be: that is the question.", "top": 3},
 )

@@ -88,6 +88,7 @@ VALUE_AT_RISK = Operation(
     input_model=ValueAtRisk,
     run=_run,
     reusable=True,
+    cheap_check=True,
     example={
         "positions": [{"value": 1000000.0, "volatility": 0.2}, {"value": 500000.0, "volatility": 0.35}],
         "correlation": 0.3,

@@ -11,12 +11,12 @@ import aiohttp
 
 from shared.domain.types import Mode
 from shared.settings import KafkaSettings
-from shared.testing.drill.evidence import Evidence
-from shared.testing.drill.ledger import CallLog, Ledger
-from shared.testing.drill.producers import ConfluentProducer, find_kcat, submit_with_kcat
-from shared.testing.drill.rest import RestClient
-from shared.testing.drill.verdict import Verdict, judge
-from shared.testing.drill.workload import Job, jobs
+from shared.testing.drill.judging.evidence import Evidence
+from shared.testing.drill.judging.ledger import CallLog, Ledger
+from shared.testing.drill.judging.verdict import Verdict, judge
+from shared.testing.drill.submitting.producers import ConfluentProducer, find_kcat, submit_with_kcat
+from shared.testing.drill.submitting.rest import RestClient
+from shared.testing.drill.submitting.workload import Job, jobs
 
 __all__ = ["DrillPlan", "run_drill"]
 

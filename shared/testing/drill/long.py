@@ -11,14 +11,20 @@ import aiohttp
 from shared.domain.types import Mode
 from shared.kafka.topics import Topic
 from shared.settings import KafkaSettings
-from shared.testing.drill.chaos import RECOVERY_TIMEOUT_S, Incident, Target, do_faults
-from shared.testing.drill.evidence import Evidence, dead_letters, lag_left, outcomes_in_log, records_in
-from shared.testing.drill.ledger import CallLog, Ledger
-from shared.testing.drill.load import Load
-from shared.testing.drill.rest import RefusedError, RestClient
-from shared.testing.drill.schedule import Fault, fault_schedule
-from shared.testing.drill.verdict import Verdict, judge
-from shared.testing.drill.workload import Job, jobs
+from shared.testing.drill.faults.chaos import RECOVERY_TIMEOUT_S, Incident, Target, do_faults
+from shared.testing.drill.faults.schedule import Fault, fault_schedule
+from shared.testing.drill.judging.evidence import (
+    Evidence,
+    dead_letters,
+    lag_left,
+    outcomes_in_log,
+    records_in,
+)
+from shared.testing.drill.judging.ledger import CallLog, Ledger
+from shared.testing.drill.judging.verdict import Verdict, judge
+from shared.testing.drill.submitting.load import Load
+from shared.testing.drill.submitting.rest import RefusedError, RestClient
+from shared.testing.drill.submitting.workload import Job, jobs
 
 __all__ = ["LongDrill", "LongPlan", "LongRun", "TooSlowError"]
 

@@ -17,11 +17,11 @@ from shared.events.codec import Event, Origin, encode
 from shared.kafka import topics_admin
 from shared.kafka.topics import Topic, topic_name
 from shared.settings import KafkaSettings
-from shared.testing.drill.evidence import dead_letters, lag_left, outcomes_in_log, records_in
-from shared.testing.drill.ledger import Ledger
-from shared.testing.drill.producers import ConfluentProducer
-from shared.testing.drill.transactions import TransactionalProducer
-from shared.testing.drill.workload import Job, Told
+from shared.testing.drill.judging.evidence import dead_letters, lag_left, outcomes_in_log, records_in
+from shared.testing.drill.judging.ledger import Ledger
+from shared.testing.drill.submitting.producers import ConfluentProducer
+from shared.testing.drill.submitting.transactions import TransactionalProducer
+from shared.testing.drill.submitting.workload import Job, Told
 from tests.integration.kafka.support import delete_topics
 
 pytestmark = [pytest.mark.kafka]

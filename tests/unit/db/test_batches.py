@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.db.batches import Batch, Move, as_anomaly, cut_at, split
+from shared.db.batches import Batch, Move, as_anomaly, cut_at
 from shared.db.interpret import Understood, interpret
 from shared.kafka.records import Partition, Record
 from shared.kafka.topics import Topic
@@ -38,16 +38,6 @@ def test_two_pieces_come_to_the_same(batch: Batch, index: int) -> None:
     head, tail = cut_at(batch, index)
     assert [*head.entries, *tail.entries] == list(batch.entries)
     check_chain(batch, [head, tail])
-
-
-@given(batches(), st.integers(1, 10), st.integers(1, 200))
-def test_pieces_are_bounded_and_come_to_the_same(batch: Batch, most_records: int, most_bytes: int) -> None:
-    pieces = list(split(batch, most_records=most_records, most_bytes=most_bytes))
-    assert [entry for piece in pieces for entry in piece.entries] == list(batch.entries)
-    check_chain(batch, pieces)
-    for piece in pieces:
-        assert len(piece.entries) <= most_records
-        assert sum(entry.record.size for entry in piece.entries[:-1]) <= most_bytes
 
 
 def check_chain(batch: Batch, pieces: list[Batch]) -> None:

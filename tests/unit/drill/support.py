@@ -6,12 +6,12 @@ from dataclasses import dataclass, field, replace
 import orjson
 
 from shared.domain.types import Mode
-from shared.testing.drill.chaos import Incident
-from shared.testing.drill.evidence import Evidence, Listed, Outcome
-from shared.testing.drill.ledger import Call, Ledger
-from shared.testing.drill.schedule import FaultKind
-from shared.testing.drill.verdict import Verdict, judge
-from shared.testing.drill.workload import Job, Told
+from shared.testing.drill.faults.chaos import Incident
+from shared.testing.drill.faults.schedule import FaultKind
+from shared.testing.drill.judging.evidence import Evidence, Listed, Outcome
+from shared.testing.drill.judging.ledger import Call, Ledger
+from shared.testing.drill.judging.verdict import Verdict, judge
+from shared.testing.drill.submitting.workload import Job, Told
 
 __all__ = [
     "ASYNC",

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from shared.testing.drill import chaos
-from shared.testing.drill.chaos import Incident, do_faults
-from shared.testing.drill.schedule import Fault, FaultKind
+from shared.testing.drill.faults import chaos
+from shared.testing.drill.faults.chaos import Incident, do_faults
+from shared.testing.drill.faults.schedule import Fault, FaultKind
 from tests.support.waiting import until
 
 STOP = Fault(victim="compute-0", kind=FaultKind.STOP, pause_s=0.0, stop_s=0.01)

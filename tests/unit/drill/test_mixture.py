@@ -3,8 +3,8 @@
 import itertools
 
 from shared.domain.types import Mode
-from shared.testing.drill.mixture import mixture
-from shared.testing.drill.workload import Job
+from shared.testing.drill.submitting.mixture import mixture
+from shared.testing.drill.submitting.workload import Job
 
 
 def some(mode: Mode, seed: int = 1) -> list[Job]:

@@ -1,6 +1,6 @@
 """The schedule of faults: repeated by its seed, complete, and bounded."""
 
-from shared.testing.drill.schedule import (
+from shared.testing.drill.faults.schedule import (
     BEYOND_SESSION_S,
     BROKER,
     BROKER_STOP_S,

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from shared.domain.types import Mode
-from shared.testing.drill.workload import Job, Told
+from shared.testing.drill.submitting.workload import Job, Told
 from tests.unit.drill.support import ASYNC, CRASH, REFUSED, SYNC, broken, call, changed, incident, kept_world
 
 WRONG = Told("succeeded", {"value": 99})

@@ -1,6 +1,7 @@
 """Long bodies are checked by another process, to the same end as here, and never with an untrue answer."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 
@@ -11,6 +12,7 @@ from services.ingest.checking import BodyCheck, Wanted
 from services.ingest.intake import Intake
 from services.ingest.problems import Overloaded, Problem
 from shared.domain.types import Mode
+from shared.events.decoder_process import DecoderLostError, DecoderProcess
 from shared.events.strict_json import INLINE_BYTES
 from shared.operations.registry import load_registry
 from tests.support.costly import COSTLY_INPUTS, LONGEST_MS, calm_collector, costly_body, longest_callback_ms
@@ -62,6 +64,21 @@ def test_lack_of_memory_ends_the_process_and_judges_no_body(monkeypatch: pytest.
     monkeypatch.setattr(BodyCheck, "check", check)
     with pytest.raises(MemoryError):
         answer_with(BodyCheck(load_registry()), Mode.ASYNC.encode(), HASH + b"}")
+
+
+async def test_a_body_that_spins_is_given_up_soon_and_others_are_checked_behind_it() -> None:
+    """By the processor's time: the deadline, which a busy machine needs, is a minute away."""
+    process = DecoderProcess(ANSWERS, answer_within_s=60.0, most_waiting=10)
+    await process.ask(b"", b"warm")
+    began = time.monotonic()
+    spinning = asyncio.create_task(process.ask(b"", b"spin"))
+    others = [asyncio.create_task(process.ask(b"", b"echo %d" % each)) for each in range(5)]
+    async with asyncio.timeout(30):
+        assert await asyncio.gather(*others) == [b"echo %d" % each for each in range(5)]
+    assert time.monotonic() - began > 0.5
+    with pytest.raises(DecoderLostError, match="more of the processor than it may"):
+        await spinning
+    await process.close()
 
 
 @pytest.mark.parametrize("body", [b"die", b"silent"])

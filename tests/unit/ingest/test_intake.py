@@ -7,9 +7,12 @@ from contextlib import suppress
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import field_validator
 from starlette.requests import ClientDisconnect
 
 from services.ingest.bodies import Bodies
+from services.ingest.body_decoder import BodyDecoder
+from services.ingest.checking import Wanted
 from services.ingest.intake import Intake
 from services.ingest.problems import (
     BodyTimeout,
@@ -23,7 +26,9 @@ from services.ingest.problems import (
 from services.ingest.settings import IngestSettings
 from services.ingest.waiting import while_connected
 from shared.domain.types import Mode
-from shared.operations.registry import load_registry
+from shared.operations.builtin import BUILTIN_OPERATIONS
+from shared.operations.model import Input, Operation
+from shared.operations.registry import Registry, load_registry
 from tests.unit.ingest.support import request_of
 
 BODY = b'{"operation":"hash_chain","input":{"seed":"a","rounds":2}}'
@@ -48,6 +53,53 @@ async def test_a_body_in_pieces_is_one(intake: Intake) -> None:
 async def test_large_bodies_are_checked_beside_the_event_loop(intake: Intake) -> None:
     async with intake.wanted(request_of(BODY.ljust(200_000)), Mode.SYNC) as wanted:
         assert wanted.data.operation == "hash_chain"
+
+
+class Elsewhere(BodyDecoder):
+    """In place of the decoder process: notes what it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[bytes] = []
+
+    async def check(self, body: bytes, mode: Mode) -> Wanted:
+        self.asked.append(body)
+        raise Overloaded("asked")
+
+
+class Foreign(Input):
+    """A plugin's input, whose validator may do anything."""
+
+    seed: str
+
+    @field_validator("seed")
+    @classmethod
+    def _check(cls, seed: str) -> str:
+        if seed == "hang":
+            raise AssertionError("checked on the event loop")
+        return seed
+
+
+@pytest.mark.parametrize("cheap", [False, True])
+async def test_an_input_is_checked_here_only_if_its_operation_says_that_this_is_cheap(cheap: bool) -> None:
+    operation = Operation(
+        name="foreign",
+        description="of a plugin",
+        input_model=Foreign,
+        run=str,
+        example={"seed": "a"},
+        cheap_check=cheap,
+    )
+    elsewhere = Elsewhere()
+    intake = Intake(bodies(), Registry([operation]), elsewhere)
+    body = b'{"operation":"foreign","input":{"seed":"hang"}}'
+    with pytest.raises(InvalidInput if cheap else Overloaded):
+        async with intake.wanted(request_of(body), Mode.SYNC):
+            raise AssertionError("unreachable")
+    assert elsewhere.asked == ([] if cheap else [body])
+
+
+def test_the_operations_of_this_package_are_checked_here() -> None:
+    assert all(each.cheap_check for each in BUILTIN_OPERATIONS)
 
 
 def test_the_digest_tells_what_is_asked_not_how_it_is_spelt(intake: Intake) -> None:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, Final
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from shared.operations import registry as registry_module
 from shared.operations.model import Input, Limits, Operation
@@ -205,3 +207,24 @@ def test_loading_the_operations_imports_no_service_and_no_client() -> None:
         timeout=60,
     )
     assert told.stdout.strip() == "[]"
+
+
+def test_errors_by_the_hundred_thousand_are_counted_and_not_listed() -> None:
+    """A list of each would take seconds; what checking costs is the model's."""
+
+    class Words(Input):
+        words: list[str]
+
+    operation = Operation(
+        name="words", description="of words", input_model=Words, run=str, example={"words": ["a"]}
+    )
+    registry = Registry([operation])
+    wrong = b'{"words":[' + b"1," * 499_999 + b"1]}"
+    began = time.process_time()
+    with pytest.raises(ValidationError):
+        Words.model_validate_json(wrong)
+    checked = time.process_time()
+    with pytest.raises(InvalidInputError, match="500000 errors") as refused:
+        registry.parse("words", wrong)
+    assert len(refused.value.fields) == 1
+    assert time.process_time() - checked < 3 * (checked - began)

@@ -18,9 +18,9 @@ from shared.kafka.reader import read_tail
 from shared.kafka.records import Partition, Record
 from shared.kafka.topics import Topic, topic_name, topic_table
 from shared.settings import KafkaSettings
-from shared.testing.drill.chaos import Incident
-from shared.testing.drill.ledger import Call
-from shared.testing.drill.workload import Told
+from shared.testing.drill.faults.chaos import Incident
+from shared.testing.drill.judging.ledger import Call
+from shared.testing.drill.submitting.workload import Told
 
 __all__ = ["Evidence", "Listed", "Outcome", "dead_letters", "lag_left", "outcomes_in_log", "records_in"]
 

@@ -7,10 +7,10 @@ from typing import Final
 import orjson
 
 from shared.domain.types import Mode
-from shared.testing.drill.chaos import Incident
-from shared.testing.drill.evidence import Evidence, Outcome
-from shared.testing.drill.ledger import Call, Ledger
-from shared.testing.drill.workload import Job, Told
+from shared.testing.drill.faults.chaos import Incident
+from shared.testing.drill.judging.evidence import Evidence, Outcome
+from shared.testing.drill.judging.ledger import Call, Ledger
+from shared.testing.drill.submitting.workload import Job, Told
 
 __all__ = ["broken_rules", "repeated_calls", "superseded", "unexcused_repeats"]
 

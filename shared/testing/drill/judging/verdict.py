@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from shared.testing.drill.evidence import Evidence
-from shared.testing.drill.ledger import Ledger
-from shared.testing.drill.rules import broken_rules, repeated_calls, superseded, unexcused_repeats
+from shared.testing.drill.judging.evidence import Evidence
+from shared.testing.drill.judging.ledger import Ledger
+from shared.testing.drill.judging.rules import broken_rules, repeated_calls, superseded, unexcused_repeats
 
 __all__ = ["Verdict", "judge"]
 

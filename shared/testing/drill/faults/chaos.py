@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from shared.testing.drill.schedule import BROKER, Fault, FaultKind
+from shared.testing.drill.faults.schedule import BROKER, Fault, FaultKind
 
 __all__ = ["RECOVERY_TIMEOUT_S", "Incident", "Target", "do_faults"]
 

@@ -9,12 +9,12 @@ from typing import Final
 
 from shared.domain.types import Mode
 from shared.settings import KafkaSettings
-from shared.testing.drill.ledger import Address, Ledger
-from shared.testing.drill.mixture import mixture
-from shared.testing.drill.producers import ConfluentProducer, find_kcat, submit_with_kcat
-from shared.testing.drill.rest import RefusedError, RestClient
-from shared.testing.drill.transactions import TransactionalProducer
-from shared.testing.drill.workload import Job
+from shared.testing.drill.judging.ledger import Address, Ledger
+from shared.testing.drill.submitting.mixture import mixture
+from shared.testing.drill.submitting.producers import ConfluentProducer, find_kcat, submit_with_kcat
+from shared.testing.drill.submitting.rest import RefusedError, RestClient
+from shared.testing.drill.submitting.transactions import TransactionalProducer
+from shared.testing.drill.submitting.workload import Job
 
 __all__ = ["Load"]
 

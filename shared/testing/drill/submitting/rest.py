@@ -11,9 +11,9 @@ import orjson
 
 from shared.domain.types import Mode
 from shared.kafka.backoff import backoff_s
-from shared.testing.drill.evidence import Listed
-from shared.testing.drill.ledger import Address, Ledger
-from shared.testing.drill.workload import Job, Told
+from shared.testing.drill.judging.evidence import Listed
+from shared.testing.drill.judging.ledger import Address, Ledger
+from shared.testing.drill.submitting.workload import Job, Told
 
 __all__ = ["RefusedError", "RestClient"]
 

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from shared.kafka.topics import Topic, topic_name
 from shared.settings import KafkaSettings
-from shared.testing.drill.ledger import Address, Ledger
-from shared.testing.drill.producers import accept, binary_headers, binary_value
-from shared.testing.drill.workload import Job
+from shared.testing.drill.judging.ledger import Address, Ledger
+from shared.testing.drill.submitting.producers import accept, binary_headers, binary_value
+from shared.testing.drill.submitting.workload import Job
 
 __all__ = ["TransactionalProducer"]
 

@@ -12,8 +12,8 @@ from shared.domain.identity import id_of_reference
 from shared.domain.types import Mode
 from shared.kafka.topics import Topic, topic_name
 from shared.settings import KafkaSettings
-from shared.testing.drill.ledger import Address, Ledger
-from shared.testing.drill.workload import Job
+from shared.testing.drill.judging.ledger import Address, Ledger
+from shared.testing.drill.submitting.workload import Job
 
 __all__ = ["ConfluentProducer", "accept", "binary_headers", "binary_value", "find_kcat", "submit_with_kcat"]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from shared.domain.types import Mode
-from shared.testing.drill.workload import Job, Told
+from shared.testing.drill.submitting.workload import Job, Told
 
 __all__ = ["Address", "Call", "CallLog", "Ledger"]
 

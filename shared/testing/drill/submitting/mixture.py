@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from shared.domain.types import Mode
-from shared.testing.drill.workload import MAKERS, Job
+from shared.testing.drill.submitting.workload import MAKERS, Job
 
 __all__ = ["mixture"]
 

@@ -1,0 +1,1 @@
+"""Faults that are done to a running system, by a schedule."""

@@ -1,0 +1,1 @@
+"""Known work, and the ways in by which it is submitted."""
