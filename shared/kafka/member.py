@@ -236,13 +236,13 @@ class Member:
         quarantine, on_poison, tracker = self._spec.quarantine, self._spec.on_poison, processor.poison
         if quarantine is None or on_poison is None or tracker is None:
             raise AssertionError("a record is blamed where no quarantine is")
-        run = partial(
-            quarantine.run,
-            tracker=tracker,
-            handle=self._handler.handle,
-            on_poison=on_poison,
-            commit=lambda: self.committer.commit_including(processor),
-        )
+        commit = partial(self.committer.commit_including, processor)
+
+        async def run(each: Record) -> None:
+            await quarantine.run(
+                each, tracker, handle=self._handler.handle, on_poison=on_poison, commit=commit
+            )
+
         await handle_until_success(run, record, may_release=self._stopping.is_set)
 
     def on_room(self, processor: PartitionProcessor) -> None:

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple, Protocol
 import structlog
 
 from shared.kafka import metrics
-from shared.kafka.commit_metadata import MAX_METADATA, CommitMetadata, encode_metadata
+from shared.kafka.commit_metadata import MAX_METADATA, CommitMetadata, decode_metadata, encode_metadata
 from shared.kafka.offset_tracker import OffsetTracker
 from shared.kafka.poison import PoisonTracker
 from shared.kafka.records import Partition, Record
@@ -203,6 +203,12 @@ class PartitionProcessor:
         attempts = self.poison.to_commit(committable, clean=clean) if self.poison is not None else {}
         metadata = CommitMetadata(attempts=attempts, done=tuple(self._opened.done()))
         return CommitPoint(committable, encode_metadata(committable, metadata, room))
+
+    def acknowledge(self, point: CommitPoint) -> None:
+        """The broker has `point`."""
+        self.committed = point
+        if self.poison is not None and self.poison.unsettled:
+            self.poison.acknowledge(decode_metadata(*point).attempts)
 
     def _dispatch(self) -> None:
         """Start as many records as the window takes."""

@@ -152,6 +152,63 @@ async def test_an_error_that_ends_the_process_leaves_the_record_to_blame(tmp_pat
     heir.close()
 
 
+async def survive_a_run(quarantine: Quarantine, committed: dict[int, int]) -> dict[int, int]:
+    """A member's life that owns a blamed record, and is thrown out of the group while it runs.
+
+    Returns what the broker has then: the commit that takes the run back does not reach it.
+    """
+    tracker = quarantine.tracker(PARTITION, committed)
+    service, saved = Service(quarantine), dict(committed)
+
+    async def commit() -> None:
+        saved.clear()
+        saved.update(tracker.to_commit(0, clean=False))
+        tracker.acknowledge(saved)
+
+    async def run_and_be_cancelled(each: Record) -> None:
+        async with quarantine.hold(each):
+            raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await quarantine.run(
+            record(5), tracker, handle=run_and_be_cancelled, on_poison=service.on_poison, commit=commit
+        )
+    assert service.poisoned == []
+    return saved
+
+
+async def test_runs_survived_in_outages_never_count(tmp_path: Path) -> None:
+    """Each time the member is thrown out before it has taken the count of its run back."""
+    quarantine = opened(tmp_path)
+    committed = {5: 1}
+    for _ in range(ATTEMPTS + 1):
+        committed = await survive_a_run(quarantine, committed)
+    heir = quarantine.tracker(PARTITION, committed)
+    assert heir.attempts(record(5)) == 1
+    heir.acknowledge(heir.to_commit(0, clean=False))
+    settled = quarantine.tracker(PARTITION, {5: 2})
+    assert settled.attempts(record(5)) == 2, "a death elsewhere, after the count was taken back"
+    quarantine.close()
+
+
+async def test_a_survived_run_does_not_excuse_deaths_elsewhere(tmp_path: Path) -> None:
+    quarantine = opened(tmp_path)
+    committed = await survive_a_run(quarantine, {5: 1})
+    tracker = quarantine.tracker(PARTITION, {5: committed[5] + 2})
+    assert tracker.attempts(record(5)) == 3, "two deaths in another process"
+    quarantine.close()
+
+
+async def test_a_count_that_the_broker_never_had_is_not_taken_back_from_it(tmp_path: Path) -> None:
+    quarantine = opened(tmp_path)
+    tracker = quarantine.tracker(PARTITION, {5: 1})
+    tracker.begin(5)
+    tracker.survive(5)
+    assert quarantine.tracker(PARTITION, {5: 1}).attempts(record(5)) == 1
+    assert quarantine.tracker(PARTITION, {5: 2}).attempts(record(5)) == 2
+    quarantine.close()
+
+
 class Machine:
     """A log, its commit, and instances with a journal each, which die of some records."""
 
