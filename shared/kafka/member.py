@@ -149,8 +149,7 @@ class Member:
         with own_cancellations_only():
             await self._client.start()
             if self._spec.quarantine is not None:
-                cluster = await self._client.cluster_id()
-                self._spec.quarantine.open(self._settings.instance, self._spec.group, cluster)
+                await self._open_quarantine(self._spec.quarantine)
             self._client.subscribe()
         loops = [self.committer.run(), self._watch(), self.assignment.idle.run()]
         loops.append(watch_lag(self._client, self.assignment.current))
@@ -163,6 +162,17 @@ class Member:
                 self.assignment.alarm(error.partitions, str(error))
             else:
                 self.assignment.accept(batches)
+
+    async def _open_quarantine(self, quarantine: Quarantine) -> None:
+        """Learn which records the last life held, and forget those that have ended since, wherever that was.
+
+        Before the group gives out partitions: from then on their trackers drop entries.
+        """
+        cluster = await self._client.cluster_id()
+        quarantine.open(self._settings.instance, self._spec.group, cluster)
+        if partitions := quarantine.recovered():
+            commits = await self._client.committed(partitions)
+            quarantine.prune({partition: offset for partition, (offset, _) in commits.items()})
 
     async def _watch(self) -> None:
         """Give the client up when the coordinator is silent, or when a task of the library has ended.

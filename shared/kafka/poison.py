@@ -145,9 +145,12 @@ class PoisonTracker:
         return {offset: count for offset, count in counted.items() if count}
 
     def forget_entry(self, offset: int) -> None:
-        """Drop the journal's entry of the last life, if there is one: it is not needed any more."""
+        """Drop the journal's entry of the last life, if there is one: it is not needed any more.
+
+        Another tracker of the partition may have done so before, and a new record have taken its place.
+        """
         entry = self._recovered.pop(offset, None)
-        if entry is not None:
+        if entry is not None and entry in self._journal.recovered:
             self._journal.clear(entry)
 
 
@@ -192,6 +195,20 @@ class Quarantine:
         except OSError as error:
             raise OSError(f"the crash journal {path} cannot be used: {error}") from error
 
+    def recovered(self) -> frozenset[Partition]:
+        """The partitions of records that the last life held at its death."""
+        return frozenset(held.partition for held in self._opened.recovered.values())
+
+    def prune(self, committed: Mapping[Partition, int]) -> None:
+        """Drop what the journal says about records below the committed offset of their partition.
+
+        They have ended. An owner does this for its own partitions; entries of one that never comes back to
+        this instance would stay, and take the room of others.
+        """
+        for entry, held in list(self._opened.recovered.items()):
+            if held.offset < committed.get(held.partition, 0):
+                self._opened.clear(entry)
+
     def close(self) -> None:
         """Let go of the journal."""
         if self.journal is not None:
@@ -204,9 +221,13 @@ class Quarantine:
         Raises:
             AssertionError: the journal is not open.
         """
+        return PoisonTracker(attempts, self._opened, partition, self._survived[partition])
+
+    @property
+    def _opened(self) -> CrashJournal:
         if self.journal is None:
             raise AssertionError("the crash journal is not open")
-        return PoisonTracker(attempts, self.journal, partition, self._survived[partition])
+        return self.journal
 
     async def run(
         self,

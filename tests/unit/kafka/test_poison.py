@@ -19,13 +19,17 @@ from tests.unit.kafka.support import journal, record
 PARTITION = Partition("t", 0)
 
 
-def after_a_death(directory: Path, *held: tuple[Record, int]) -> CrashJournal:
+IDENTITY = "compute-0\0t.compute\0cluster"
+"""Of the quarantine that `opened` opens."""
+
+
+def after_a_death(directory: Path, *held: tuple[Record, int], identity: str = "i") -> CrashJournal:
     """The journal of a life that follows one which held these records in their runs of that number."""
-    former = journal(directory)
+    former = journal(directory, identity)
     for each, attempt in held:
         former.write(each, attempt)
     former.close()
-    return journal(directory)
+    return journal(directory, identity)
 
 
 def test_only_held_records_are_blamed(tmp_path: Path) -> None:
@@ -44,6 +48,31 @@ def test_entries_below_the_commit_and_of_other_partitions_are_ignored(tmp_path: 
     tracker = PoisonTracker({}, crashed, PARTITION)
     assert tracker.to_commit(6, clean=False) == {}
     assert [held.offset for held in crashed.recovered.values()] == [9]
+
+
+def test_entries_of_partitions_that_never_come_back_are_dropped_once_they_have_ended(tmp_path: Path) -> None:
+    """Whoever owns them now has committed beyond; what is not committed may still have to be blamed."""
+    held = [(record(5), 1), (record(9), 1), (record(7, number=1), 1)]
+    after_a_death(tmp_path, *held, identity=IDENTITY).close()
+    (tmp_path / "test.journal").rename(tmp_path / "t.compute-compute-0.journal")
+    quarantine = opened(tmp_path)
+    other = Partition("t", 1)
+    assert quarantine.recovered() == {PARTITION, other}
+    quarantine.prune({PARTITION: 9})
+    assert quarantine.tracker(PARTITION, {}).attempts(record(5)) == 0
+    assert quarantine.tracker(PARTITION, {}).attempts(record(9)) == 1
+    assert quarantine.tracker(other, {}).attempts(record(7, number=1)) == 1
+    quarantine.close()
+
+
+def test_an_entry_that_two_trackers_know_is_dropped_once(tmp_path: Path) -> None:
+    """Work of a former life that ended late must not let go of a record that took the entry since."""
+    crashed = after_a_death(tmp_path, (record(5), 1))
+    former, present = (PoisonTracker({}, crashed, PARTITION) for _ in range(2))
+    present.finish(5)
+    entry = crashed.write(record(6), 1)
+    former.finish(5)
+    assert crashed.write(record(7), 1) != entry
 
 
 def test_the_higher_count_of_commit_and_journal_counts(tmp_path: Path) -> None:
