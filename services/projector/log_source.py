@@ -18,10 +18,8 @@ from aiokafka.errors import IllegalStateError, KafkaError, NoOffsetForPartitionE
 from services.projector import metrics
 from shared.db.batches import Move
 from shared.db.keys import PROJECTED_TOPICS
-from shared.kafka.ending import end_bounded
-from shared.kafka.header_names import read_any_header_names
+from shared.kafka.ending import end_bounded, prepare_library
 from shared.kafka.library_tasks import DeadTaskError, fetch
-from shared.kafka.metadata_pace import pace_metadata
 from shared.kafka.metrics import CLIENTS_REPLACED
 from shared.kafka.reader import to_record
 from shared.kafka.records import Partition, Record
@@ -192,8 +190,7 @@ async def open_log_source(settings: ServiceSettings) -> AsyncIterator[LogSource]
         for name, topic in topics.items()
         for number in range(settings.partitions if keyed[topic] else 1)
     ]
-    read_any_header_names()
-    pace_metadata()
+    prepare_library()
     client = AIOKafkaConsumer(
         bootstrap_servers=settings.kafka,
         client_id=settings.instance,

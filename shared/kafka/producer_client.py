@@ -13,9 +13,8 @@ from aiokafka.errors import KafkaError, ProducerClosed
 from aiokafka.producer.message_accumulator import MessageAccumulator, MessageBatch
 
 from shared.kafka.append_errors import LogUnavailable, SendRefused, log_error
-from shared.kafka.ending import end_bounded, own_cancellations_only
+from shared.kafka.ending import end_bounded, own_cancellations_only, prepare_library
 from shared.kafka.library_tasks import dead_task_of
-from shared.kafka.metadata_pace import pace_metadata
 from shared.kafka.records import OutgoingRecord, Position
 from shared.kafka.topics import LETTER_BYTES, Topic
 from shared.settings import KafkaSettings
@@ -50,7 +49,7 @@ class ProducerClient:
     def __init__(self, settings: KafkaSettings, *, linger_ms: int = 0, idempotent: bool = True) -> None:
         self._idempotent = idempotent
         self._address = settings.kafka
-        pace_metadata()
+        prepare_library()
         self._client = AIOKafkaProducer(
             bootstrap_servers=settings.kafka,
             client_id=f"{settings.topic_prefix}producer",

@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from shared.kafka.commit_metadata import decode_metadata
-from shared.kafka.ending import start_whole
+from shared.kafka.ending import prepare_library, start_whole
 from shared.kafka.positions import fetch_committed
 from shared.kafka.topics import TopicSpec, topic_name, topic_table
 from shared.settings import KafkaSettings
@@ -88,6 +88,7 @@ async def show(settings: KafkaSettings) -> list[TopicStatus]:
     Raises:
         KafkaError, TimeoutError: the broker did not answer.
     """
+    prepare_library()
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka)
     reader = AIOKafkaConsumer(
         bootstrap_servers=settings.kafka,

@@ -5,7 +5,6 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 
 import pytest
 
@@ -26,15 +25,6 @@ OUTAGE_S = 6.0
 """Many times the limit of a send."""
 
 RECORDS = 60
-
-
-@pytest.fixture
-async def broker(tmp_path: Path) -> AsyncIterator[OwnBroker]:
-    made = OwnBroker(tmp_path)
-    await made.format()
-    await made.start()
-    yield made
-    made.kill()
 
 
 @pytest.fixture
