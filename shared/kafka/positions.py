@@ -1,7 +1,8 @@
 """What groups have committed, as the broker tells it."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from typing import Final
 
 from aiokafka import OffsetAndMetadata, TopicPartition
@@ -9,13 +10,25 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from shared.kafka.backoff import backoff_s
-from shared.kafka.ending import start_whole
+from shared.kafka.ending import prepare_library, start_whole
 from shared.kafka.records import Partition
 from shared.settings import KafkaSettings
 
-__all__ = ["committed_offsets", "fetch_committed"]
+__all__ = ["admin_client", "committed_offsets", "fetch_committed"]
 
 ADMIN_TIMEOUT_S: Final = 10.0
+
+
+@asynccontextmanager
+async def admin_client(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
+    """A client for questions about topics and groups, and for changes of them. Has no bound."""
+    prepare_library()
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka)
+    try:
+        await start_whole(admin.start())
+        yield admin
+    finally:
+        await admin.close()
 
 
 async def committed_offsets(
@@ -26,14 +39,9 @@ async def committed_offsets(
     Raises:
         KafkaError, TimeoutError: the broker did not answer.
     """
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka)
-    async with asyncio.timeout(ADMIN_TIMEOUT_S):
-        try:
-            await start_whole(admin.start())
-            wanted = [TopicPartition(*each) for each in partitions]
-            found = await fetch_committed(admin, group, wanted)
-        finally:
-            await admin.close()
+    wanted = [TopicPartition(*each) for each in partitions]
+    async with asyncio.timeout(ADMIN_TIMEOUT_S), admin_client(settings) as admin:
+        found = await fetch_committed(admin, group, wanted)
     return {
         Partition(source.topic, source.partition): (value.offset, value.metadata or "")
         for source, value in found.items()
