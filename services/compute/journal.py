@@ -76,13 +76,14 @@ class Journal:
 
         One that does not fit the log, with all that its submitter put around it, becomes a failure that does.
         """
-        producer = self._late.pop(request.request_id, None) or self._producer(outcome.mode)
+        producer = self._late.get(request.request_id) or self._producer(outcome.mode)
         try:
             encoded = await self._append(producer, Topic.RESULTS, outcome, traceparent)
         except RecordTooLarge as error:
             failure = Failure(code=FailureCode.RESULT_TOO_LARGE, message=str(error))
             outcome = fail(request, failure, attempts=outcome.attempts, now_ms=now_ms())
             encoded = await self._append(producer, Topic.RESULTS, outcome, traceparent)
+        self._late.pop(request.request_id, None)
         _tell(outcome)
         return encoded
 
