@@ -21,13 +21,13 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 
 from services.callback.app import CallbackService
+from services.callback.delay_queue import wall_clock_ms
 from services.callback.ports import Dispatched, Where
 from services.callback.settings import CallbackSettings
 from shared.domain.callbacks import Delivery, SuccessfulAttempt
 from shared.domain.types import JsonText, Mode, RequestId
 from shared.events.codec import Origin, encode
 from shared.kafka import topics_admin
-from shared.kafka.delay_queue import wall_clock_ms
 from shared.kafka.topics import TIER_DELAY_MS, Topic, topic_name
 from shared.observability.logs import configure_logging
 from shared.service import calm_collector

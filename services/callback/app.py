@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import structlog
 
+from services.callback.delay_queue import DelayQueue
 from services.callback.dispatcher import HttpDispatcher
 from services.callback.handlers import CallbackHandler
 from services.callback.known import KnownCallbacks
@@ -16,7 +17,6 @@ from services.callback.settings import CallbackSettings
 from shared.http.health import HealthServer
 from shared.kafka.backoff import backoff_s
 from shared.kafka.consumer import PartitionConsumer
-from shared.kafka.delay_queue import DelayQueue
 from shared.kafka.producer import LogUnavailable, SupervisedProducer
 from shared.kafka.topics import RETRY_TIERS, TIER_DELAY_MS, Topic
 

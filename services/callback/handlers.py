@@ -13,6 +13,7 @@ import structlog
 
 from services.callback import metrics
 from services.callback.attempt_log import log_attempt
+from services.callback.delay_queue import DelayQueue, wall_clock_ms
 from services.callback.inbox import UnreadableRecordError, read_delivery
 from services.callback.known import KnownCallbacks
 from services.callback.ports import DeferralReason, Deferred, Disabled, Dispatched, Dispatcher, Where
@@ -33,7 +34,6 @@ from shared.domain.delivering import (
     decide_disabled,
 )
 from shared.events.envelope import first_header
-from shared.kafka.delay_queue import DelayQueue, wall_clock_ms
 from shared.kafka.records import Partition, Record
 from shared.kafka.topics import TIER_DELAY_MS, topic_name
 

@@ -7,11 +7,11 @@ from uuid import uuid4
 import structlog
 
 from services.callback import metrics
+from services.callback.delay_queue import wall_clock_ms
 from shared.domain.callbacks import CallbackEvent, Delivery, DeliveryDeadLettered
 from shared.domain.delay import pick_tier
 from shared.events.codec import Event, Origin, encode
 from shared.kafka.backoff import backoff_s
-from shared.kafka.delay_queue import wall_clock_ms
 from shared.kafka.producer import SendRefused, SupervisedProducer
 from shared.kafka.records import OutgoingRecord
 from shared.kafka.topics import TIER_DELAY_MS, Topic

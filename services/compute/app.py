@@ -65,7 +65,7 @@ class ComputeService:
         self._settings = settings
         self._die = die
         self._pool = SlotPool(SlotPoolSettings(slots=settings.slot_count()))
-        urgent, foreign = SupervisedProducer(settings), SupervisedProducer(settings)
+        urgent, foreign = SupervisedProducer(settings), SupervisedProducer(settings, idempotent=False)
         bulk = SupervisedProducer(settings, linger_ms=BULK_LINGER_MS)
         self._producers = (urgent, bulk, foreign)
         self._replies = Replies(settings, own=urgent, foreign=foreign)

@@ -203,7 +203,8 @@ class _Running:
 class Announcer:
     """Writes one event for each execution that lasts.
 
-    An announcement that was begun is written before `end` returns: so none follows the outcome in the log.
+    An announcement that was begun is written, or left to the order of its producer, before `end` returns: so
+    none follows the outcome in the log.
 
     Args:
         journal: where they are written.

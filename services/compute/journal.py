@@ -20,9 +20,9 @@ from shared.domain.requests import (
     RequestSubmitted,
     RequestSucceeded,
 )
-from shared.domain.types import Mode
+from shared.domain.types import Mode, RequestId
 from shared.events.codec import EncodedEvent, Event, Origin, encode
-from shared.kafka.producer import LogError, RecordTooLarge, SupervisedProducer
+from shared.kafka.producer import LogError, RecordTooLarge, SendUnknown, SupervisedProducer
 from shared.kafka.records import OutgoingRecord
 from shared.kafka.topics import Topic
 
@@ -34,6 +34,10 @@ COMPUTE_SOURCE: Final = "/consuma/compute"
 
 MAX_UNWRITTEN_BYTES: Final = 64 * 1024 * 1024
 """Of outcomes that wait for the log; beyond it no request is begun."""
+
+
+MOST_LATE_ANNOUNCEMENTS: Final = 10_000
+"""As many as a producer has unacknowledged sends at most."""
 
 
 class Journal:
@@ -52,6 +56,9 @@ class Journal:
         self._urgent = urgent
         self._bulk = bulk
         self._crowded = crowded
+        self._late: dict[RequestId, SupervisedProducer] = {}
+        """Where announcements wait of which nobody knows whether they are written: outcomes queue behind."""
+
         self._unwritten_bytes = 0
         self._has_room = asyncio.Event()
         self._has_room.set()
@@ -69,27 +76,40 @@ class Journal:
 
         One that does not fit the log, with all that its submitter put around it, becomes a failure that does.
         """
+        producer = self._late.get(request.request_id) or self._producer(outcome.mode)
         try:
-            encoded = await self._append(Topic.RESULTS, outcome, outcome.mode, traceparent)
+            encoded = await self._append(producer, Topic.RESULTS, outcome, traceparent)
         except RecordTooLarge as error:
             failure = Failure(code=FailureCode.RESULT_TOO_LARGE, message=str(error))
             outcome = fail(request, failure, attempts=outcome.attempts, now_ms=now_ms())
-            encoded = await self._append(Topic.RESULTS, outcome, outcome.mode, traceparent)
+            encoded = await self._append(producer, Topic.RESULTS, outcome, traceparent)
+        self._late.pop(request.request_id, None)
         _tell(outcome)
         return encoded
 
     async def started(self, event: RequestStarted, traceparent: str | None) -> None:
-        """Announce a run that takes a while; only told, so it is not tried again."""
+        """Announce a run that takes a while; only told, so it is not tried again.
+
+        One without an acknowledgement may still be written, but not behind the outcome, which then goes over
+        the same producer.
+        """
         encoded = encode(event, self._origin(traceparent))
+        producer = self._late.pop(event.request_id, None) or self._producer(event.mode)
+        self._late[event.request_id] = producer
+        if len(self._late) > MOST_LATE_ANNOUNCEMENTS:
+            del self._late[next(iter(self._late))]
         try:
-            await self._producer(event.mode).send(_record(Topic.RESULTS, encoded))
+            await producer.send(_record(Topic.RESULTS, encoded))
+            self._late.pop(event.request_id, None)
         except LogError as error:
+            if not isinstance(error, SendUnknown):
+                self._late.pop(event.request_id, None)
             metrics.STARTED_EVENTS_LOST.inc()
             log.warning("request.started_event_lost", request=event.request_id, error=str(error))
 
     async def dead_letter(self, letter: RequestDeadLettered, traceparent: str | None = None) -> None:
         """Set a record aside; durable on return."""
-        await self._append(Topic.REQUESTS_DLQ, letter, Mode.ASYNC, traceparent)
+        await self._append(self._producer(Mode.ASYNC), Topic.REQUESTS_DLQ, letter, traceparent)
         metrics.DEAD_LETTERS.labels(letter.reason).inc()
         log.warning(
             "request.dead_lettered",
@@ -105,11 +125,13 @@ class Journal:
         event_id = f"{self._nonce}-{next(self._numbers)}"
         return Origin(event_id=event_id, source=COMPUTE_SOURCE, now_ms=now_ms(), traceparent=traceparent)
 
-    async def _append(self, topic: Topic, event: Event, mode: Mode, traceparent: str | None) -> EncodedEvent:
+    async def _append(
+        self, producer: SupervisedProducer, topic: Topic, event: Event, traceparent: str | None
+    ) -> EncodedEvent:
         encoded = encode(event, self._origin(traceparent))
         self._reserve(len(encoded.value))
         try:
-            await self._producer(mode).append(_record(topic, encoded))
+            await producer.append(_record(topic, encoded))
         finally:
             self._reserve(-len(encoded.value))
         return encoded

@@ -62,7 +62,8 @@ class Replies:
     Args:
         settings: limits and the policy.
         own: appends to the topic that the HTTP API hears.
-        foreign: appends to topics of others, whose faults must not touch what `own` is used for.
+        foreign: appends to topics of others, whose faults must not touch what `own` is used for. Not
+            idempotent: a topic that refuses its records would cost all of them the client each time.
     """
 
     def __init__(

@@ -7,12 +7,12 @@ from typing import Final
 import structlog
 from aiokafka.errors import KafkaError
 
+from services.ingest.end_offsets import EndOffsets
 from services.ingest.problems import LogUnavailable, Overloaded, SubmissionUnknown
 from services.ingest.settings import IngestSettings
 from shared.events.codec import EncodedEvent
 from shared.kafka import producer
 from shared.kafka.backoff import backoff_s
-from shared.kafka.positions import EndOffsets
 from shared.kafka.producer import SupervisedProducer
 from shared.kafka.records import OutgoingRecord, Partition, Position
 from shared.kafka.topics import Topic, topic_name

@@ -19,10 +19,8 @@ from services.projector.portions import Fetched
 from services.projector.reading import LogReader
 from shared.db.batches import Move
 from shared.db.keys import PROJECTED_TOPICS
-from shared.kafka.ending import end_bounded
-from shared.kafka.header_names import read_any_header_names
+from shared.kafka.ending import end_bounded, prepare_library
 from shared.kafka.library_tasks import DeadTaskError
-from shared.kafka.metadata_pace import pace_metadata
 from shared.kafka.metrics import CLIENTS_REPLACED
 from shared.kafka.records import Partition, Record
 from shared.kafka.topics import Topic, topic_name, topic_table
@@ -183,8 +181,7 @@ async def open_log_source(settings: ServiceSettings) -> AsyncIterator[LogSource]
         for name, topic in topics.items()
         for number in range(settings.partitions if keyed[topic] else 1)
     ]
-    read_any_header_names()
-    pace_metadata()
+    prepare_library()
     client = AIOKafkaConsumer(
         bootstrap_servers=settings.kafka,
         client_id=settings.instance,

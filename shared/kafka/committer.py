@@ -134,7 +134,7 @@ class Committer:
         self._proven_at = sent_at
         metrics.COMMITS.inc()
         for each, point in due.items():
-            each.committed = point
+            each.acknowledge(point)
         return True
 
     def _note_failure(self, error: Exception) -> None:

@@ -1,4 +1,4 @@
-"""Starting and ending what belongs to the client library.
+"""Preparing, starting and ending what belongs to the client library.
 
 It may hang, raise the cancellation of a task of its own, or lose a socket when it is cancelled.
 """
@@ -10,10 +10,19 @@ from typing import Any, Final
 
 from aiokafka.errors import KafkaError
 
-__all__ = ["end_bounded", "is_cancelled", "own_cancellations_only", "start_whole"]
+from shared.kafka.header_names import read_any_header_names
+from shared.kafka.metadata_pace import pace_metadata
+
+__all__ = ["end_bounded", "is_cancelled", "own_cancellations_only", "prepare_library", "start_whole"]
 
 CANCEL_TIMEOUT_S: Final = 1.0
 CONNECT_PATIENCE_S: Final = 2.0
+
+
+def prepare_library() -> None:
+    """Mend the library's faults in this process; to be called before a client is made, and safe to repeat."""
+    read_any_header_names()
+    pace_metadata()
 
 
 async def end_bounded(ending: Coroutine[Any, Any, object], timeout_s: float) -> BaseException | None:

@@ -19,10 +19,8 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.metadata import MetadataRequest
 
-from shared.kafka.ending import end_bounded, own_cancellations_only
-from shared.kafka.header_names import read_any_header_names
-from shared.kafka.library_tasks import dead_task_of
-from shared.kafka.metadata_pace import pace_metadata
+from shared.kafka.ending import end_bounded, own_cancellations_only, prepare_library
+from shared.kafka.library_tasks import dead_task_of, fetch
 from shared.kafka.reader import to_record
 from shared.kafka.records import Partition, Record
 from shared.settings import ServiceSettings
@@ -86,8 +84,7 @@ class GroupClient:
         self._topics = frozenset(topics)
         self._listener = _Listener(assigned, revoked)
         self._damaged = damaged
-        read_any_header_names()
-        pace_metadata()
+        prepare_library()
         self._client = AIOKafkaConsumer(
             bootstrap_servers=settings.kafka,
             client_id=settings.instance,
@@ -162,11 +159,12 @@ class GroupClient:
 
         Raises:
             UnreadablePartitionError: partitions that cannot be read on; `park` them, or it comes again.
+            DeadTaskError: nothing will come any more.
             CorruptRecordException: a batch is damaged. The client is to be replaced: with it the library has
                 dropped records of other partitions, and counts them as read.
         """
         try:
-            batches = await self._client.getmany(timeout_ms=POLL_MS, max_records=POLL_RECORDS)
+            batches = await fetch(self._client, timeout_ms=POLL_MS, max_records=POLL_RECORDS)
         except (NoOffsetForPartitionError, OffsetOutOfRangeError) as error:
             # The first argument is the partition, or a mapping from it.
             lost = error.args[0] if isinstance(error.args[0], dict) else [error.args[0]]

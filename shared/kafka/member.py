@@ -23,6 +23,7 @@ from shared.kafka.ending import own_cancellations_only
 from shared.kafka.group_client import GroupClient, UnreadablePartitionError
 from shared.kafka.handler import PartitionHandler, handle_until_success
 from shared.kafka.lag import watch_lag
+from shared.kafka.library_tasks import DeadTaskError
 from shared.kafka.partition import PartitionProcessor, cancel_all, drain_all
 from shared.kafka.poison import OnPoison, Quarantine
 from shared.kafka.rebalance import Rebalancer
@@ -45,11 +46,9 @@ DAMAGE_LIMIT: Final = 3
 
 
 class MemberStuckError(KafkaError):  # type: ignore[misc]  # the client library is untyped
-    """The coordinator is silent, or a task of the client library has ended; `reason` says which in a word."""
+    """The coordinator is silent."""
 
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
+    reason = "silence"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,36 +148,45 @@ class Member:
         with own_cancellations_only():
             await self._client.start()
             if self._spec.quarantine is not None:
-                cluster = await self._client.cluster_id()
-                self._spec.quarantine.open(self._settings.instance, self._spec.group, cluster)
+                await self._open_quarantine(self._spec.quarantine)
             self._client.subscribe()
         loops = [self.committer.run(), self._watch(), self.assignment.idle.run()]
         loops.append(watch_lag(self._client, self.assignment.current))
         self._loops = [self._tasks.create_task(each) for each in loops]
         while True:
             try:
-                with own_cancellations_only():
-                    batches = await self._client.poll()
+                batches = await self._client.poll()
             except UnreadablePartitionError as error:
                 self.assignment.alarm(error.partitions, str(error))
             else:
                 self.assignment.accept(batches)
 
+    async def _open_quarantine(self, quarantine: Quarantine) -> None:
+        """Learn which records the last life held, and forget those that have ended since, wherever that was.
+
+        Before the group gives out partitions: from then on their trackers drop entries.
+        """
+        cluster = await self._client.cluster_id()
+        quarantine.open(self._settings.instance, self._spec.group, cluster)
+        if partitions := quarantine.recovered():
+            commits = await self._client.committed(partitions)
+            quarantine.prune({partition: offset for partition, (offset, _) in commits.items()})
+
     async def _watch(self) -> None:
         """Give the client up when the coordinator is silent, or when a task of the library has ended.
 
-        The library may lose its coordinator without noticing, and answers nothing for ever once its fetching
-        has ended.
+        The library may lose its coordinator without noticing, and a poll wait for ever for a rebalance that
+        nobody carries out any more.
         """
         limit_s = SILENT_SESSIONS * self._settings.session_timeout_ms / 1000
         while True:
             await asyncio.sleep(WATCH_S)
             if (dead := self._client.dead_task()) is not None:
-                raise MemberStuckError(f"dead_{dead}_task", f"the client library's {dead} task has ended")
+                raise DeadTaskError(dead)
             waiting_s = 0.0 if self._joined else time.monotonic() - self._changed_at
             is_open = any(each.ready for each in self.assignment.current())
             if max(waiting_s, self.committer.silence_s if is_open else 0.0) > limit_s:
-                raise MemberStuckError("silence", f"no sign of the coordinator for {limit_s:.0f} s")
+                raise MemberStuckError(f"no sign of the coordinator for {limit_s:.0f} s")
 
     # The group's decisions. The client calls these between its requests: they must not block.
 
@@ -236,13 +244,13 @@ class Member:
         quarantine, on_poison, tracker = self._spec.quarantine, self._spec.on_poison, processor.poison
         if quarantine is None or on_poison is None or tracker is None:
             raise AssertionError("a record is blamed where no quarantine is")
-        run = partial(
-            quarantine.run,
-            tracker=tracker,
-            handle=self._handler.handle,
-            on_poison=on_poison,
-            commit=lambda: self.committer.commit_including(processor),
-        )
+        commit = partial(self.committer.commit_including, processor)
+
+        async def run(each: Record) -> None:
+            await quarantine.run(
+                each, tracker, handle=self._handler.handle, on_poison=on_poison, commit=commit
+            )
+
         await handle_until_success(run, record, may_release=self._stopping.is_set)
 
     def on_room(self, processor: PartitionProcessor) -> None:

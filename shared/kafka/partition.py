@@ -8,7 +8,7 @@ from typing import Final, NamedTuple, Protocol
 import structlog
 
 from shared.kafka import metrics
-from shared.kafka.commit_metadata import MAX_METADATA, CommitMetadata, encode_metadata
+from shared.kafka.commit_metadata import MAX_METADATA, CommitMetadata, decode_metadata, encode_metadata
 from shared.kafka.offset_tracker import OffsetTracker
 from shared.kafka.poison import PoisonTracker
 from shared.kafka.records import Partition, Record
@@ -28,11 +28,11 @@ class CommitPoint(NamedTuple):
 
 
 class ByteBudget:
-    """Bytes of records that a process has in work or waiting, and how many it may have.
+    """Bounds the bytes of records that a process has fetched and not finished.
 
-    The first half belongs to whichever partition needs it. Once that is used up the process is `crowded`, and
-    no partition takes more than its equal `share` of the second half: a backlog in some partitions leaves
-    room in the others.
+    Any partition may take from the first half of the limit. Once that half is taken the process is `crowded`:
+    a partition that has more than its `share`, an equal part of the second half, is fetched no more. So a
+    backlog in some partitions leaves room for the others.
     """
 
     __slots__ = ("_limit", "share", "total")
@@ -101,7 +101,7 @@ class PartitionProcessor:
         self._tracker: OffsetTracker | None = None
         self._waiting: deque[Record] = deque()
         self._bytes = 0
-        self._held = False
+        self._suspended = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -159,35 +159,35 @@ class PartitionProcessor:
 
     def accept(self, records: list[Record]) -> None:
         """Take fetched records, in their order."""
-        self._held = False
+        self._suspended = False
         self._count_bytes(sum([record.size for record in records]))
         self._waiting.extend(records)
         self._dispatch()
 
     def advance(self, position: int) -> None:
         """Count every offset below `position` that was not fetched as absent from the log."""
-        if self._tracker is not None and not self._held:
+        if self._tracker is not None and not self._suspended:
             self._tracker.advance(self._waiting[0].offset if self._waiting else position)
 
-    def hold(self) -> set[asyncio.Task[None]]:
+    def suspend(self) -> set[asyncio.Task[None]]:
         """Start nothing more until records are accepted again; returns the work in flight.
 
         Records that wait are forgotten: they are fetched again from the commit.
         """
-        self._held = True
+        self._suspended = True
         self._count_bytes(-sum([record.size for record in self._waiting]))
         self._waiting.clear()
         return set(self._tasks)
 
     def adopt(self) -> None:
         """Go on: the partition stays here after all. Its pause is gone with the assignment."""
-        self._held = False
+        self._suspended = False
         self.paused = False
         self.blocked = False
 
     def cancel(self) -> set[asyncio.Task[None]]:
         """Cancel all that goes on here, and return it; unfinished offsets stay uncommitted."""
-        tasks = self.hold() | ({self.opening} if self.opening else set())
+        tasks = self.suspend() | ({self.opening} if self.opening else set())
         for task in tasks:
             task.cancel()
         return tasks
@@ -204,10 +204,16 @@ class PartitionProcessor:
         metadata = CommitMetadata(attempts=attempts, done=tuple(self._opened.done()))
         return CommitPoint(committable, encode_metadata(committable, metadata, room))
 
+    def acknowledge(self, point: CommitPoint) -> None:
+        """The broker has `point`."""
+        self.committed = point
+        if self.poison is not None and self.poison.unsettled:
+            self.poison.acknowledge(decode_metadata(*point).attempts)
+
     def _dispatch(self) -> None:
         """Start as many records as the window takes."""
         tracker = self._tracker
-        if tracker is None or self._held:
+        if tracker is None or self._suspended:
             return
         while self._waiting and len(self._tasks) < self._window:
             record = self._waiting.popleft()
@@ -243,7 +249,7 @@ class PartitionProcessor:
 
 async def drain_all(processors: Iterable[PartitionProcessor], timeout_s: float) -> None:
     """Start nothing more; wait for work in flight to end, at most `timeout_s`."""
-    work = [task for each in processors for task in each.hold()]
+    work = [task for each in processors for task in each.suspend()]
     if work:
         await asyncio.wait(work, timeout=timeout_s)
 

@@ -10,14 +10,18 @@ outcome and runs it no more.
 A poison record causes as many deaths as the limit at most, and one more each time its partition moves: a
 death of which only the journal of another instance knows is not counted. One whose mere decoding kills causes
 two more, when the service decodes it for its outcome.
+
+A run that its process survives is not counted, also when that process loses its place in the group before it
+can take the count back: it remembers, and leaves the run out when the partition is its own again. Another
+instance that owns the partition meanwhile counts it, once.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -25,7 +29,7 @@ from shared.kafka import metrics
 from shared.kafka.crash_journal import CrashJournal
 from shared.kafka.records import Partition, Record
 
-__all__ = ["ATTEMPTS", "Hold", "OnPoison", "PoisonTracker", "ProcessEndsError", "Quarantine"]
+__all__ = ["ATTEMPTS", "OnPoison", "PoisonTracker", "ProcessEndsError", "Quarantine"]
 
 log = structlog.get_logger()
 
@@ -49,11 +53,21 @@ class PoisonTracker:
         attempts: runs by offset, as the last commit counts them.
         journal: names the records that the last life of this instance held at its death.
         partition: which of them belong here.
+        survived: by offset, a number of a run that this process survived, in whichever life of its client,
+            and that no acknowledged commit has taken back yet. Shared by the trackers of the partition.
     """
 
-    def __init__(self, attempts: Mapping[int, int], journal: CrashJournal, partition: Partition) -> None:
+    def __init__(
+        self,
+        attempts: Mapping[int, int],
+        journal: CrashJournal,
+        partition: Partition,
+        survived: dict[int, int] | None = None,
+    ) -> None:
         self._attempts = dict(attempts)
         self._running: set[int] = set()
+        self._survived = {} if survived is None else survived
+        self._take_back()
         self._journal = journal
         self._recovered: dict[int, int] = {}
         for entry, held in sorted(journal.recovered.items(), key=lambda each: each[1].attempt):
@@ -84,9 +98,32 @@ class PoisonTracker:
         return self._attempts[offset]
 
     def survive(self, offset: int) -> None:
-        """Take the count of a run back: it has ended, and the process lives."""
+        """Take the count of a run back: it has ended, and the process lives.
+
+        The last commit may count it, and the next one be another owner's or another life's.
+        """
         self._running.discard(offset)
+        self._survived[offset] = self._attempts[offset]
         self._attempts[offset] -= 1
+
+    def _take_back(self) -> None:
+        """Leave survived runs out of the counts of a commit that has them in."""
+        for offset in list(self._survived):
+            if self._attempts.get(offset, 0) < self._survived[offset]:
+                del self._survived[offset]
+            else:
+                self._survived[offset] = self._attempts[offset]
+                self._attempts[offset] -= 1
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether the broker may count a run that this process survived."""
+        return bool(self._survived)
+
+    def acknowledge(self, committed: Mapping[int, int]) -> None:
+        """The broker has a commit with these runs by offset: survived runs that it leaves out are settled."""
+        for offset in [each for each, run in self._survived.items() if committed.get(each, 0) < run]:
+            del self._survived[offset]
 
     def finish(self, offset: int) -> None:
         """Forget `offset`, which has come to its end."""
@@ -108,71 +145,21 @@ class PoisonTracker:
         return {offset: count for offset, count in counted.items() if count}
 
     def forget_entry(self, offset: int) -> None:
-        """Drop the journal's entry of the last life, if there is one: it is not needed any more."""
+        """Drop the journal's entry of the last life, if there is one: it is not needed any more.
+
+        Another tracker of the partition may have done so before, and a new record have taken its place.
+        """
         entry = self._recovered.pop(offset, None)
-        if entry is not None:
+        if entry is not None and entry in self._journal.recovered:
             self._journal.clear(entry)
 
 
-class Hold:
-    """Entered while a slot has a record, or this process decodes it: a death in between is blamed on it.
-
-    A `ProcessEndsError` leaves the journal's entry behind.
-    """
-
-    __slots__ = ("_entry", "_quarantine", "_record", "_run")
-
-    def __init__(self, quarantine: "Quarantine", record: Record) -> None:
-        self._quarantine = quarantine
-        self._record = record
-        self._run: _Run | None = None
-        self._entry: int | None = None
-
-    async def __aenter__(self) -> None:
-        quarantine, record, attempt = self._quarantine, self._record, 1
-        if quarantine.running is not None and quarantine.running.record is record:
-            self._run = quarantine.running
-            attempt = await self._run.begin()
-        if quarantine.journal is not None:
-            self._entry = quarantine.journal.write(record, attempt)
-            if self._entry is None:
-                log.error("crash_journal.full", record=record.position, hint="its death would not be blamed")
-        if self._run is not None:
-            self._run.tracker.forget_entry(record.offset)
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if isinstance(exc, ProcessEndsError):
-            return
-        if self._entry is not None and self._quarantine.journal is not None:
-            self._quarantine.journal.clear(self._entry)
-        if self._run is not None:
-            self._run.tracker.survive(self._record.offset)
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """The run of a quarantined record."""
+class _Run(NamedTuple):
+    """A quarantined record, the count of its runs, and how to have that acknowledged."""
 
     record: Record
     tracker: PoisonTracker
     commit: Commit
-
-    async def begin(self) -> int:
-        """Count a run and wait until the broker knows; returns its number."""
-        number = self.tracker.begin(self.record.offset)
-        try:
-            await self.commit()
-        except BaseException:
-            self.tracker.survive(self.record.offset)
-            raise
-        log.warning("record.quarantined", record=self.record.position, attempt=number)
-        metrics.QUARANTINE_RUNS.inc()
-        return number
 
 
 class Quarantine:
@@ -185,10 +172,11 @@ class Quarantine:
 
     def __init__(self, directory: Path, attempts: int = ATTEMPTS) -> None:
         self.journal: CrashJournal | None = None
-        self.running: _Run | None = None
         self._directory = directory
         self._limit = attempts
         self._alone = asyncio.Lock()
+        self._running: _Run | None = None
+        self._survived: defaultdict[Partition, dict[int, int]] = defaultdict(dict)
 
     def open(self, instance: str, group: str, cluster: str) -> None:
         """Read the journal that the last life of `instance` has left; without effect when it is open.
@@ -207,6 +195,20 @@ class Quarantine:
         except OSError as error:
             raise OSError(f"the crash journal {path} cannot be used: {error}") from error
 
+    def recovered(self) -> frozenset[Partition]:
+        """The partitions of records that the last life held at its death."""
+        return frozenset(held.partition for held in self._opened.recovered.values())
+
+    def prune(self, committed: Mapping[Partition, int]) -> None:
+        """Drop what the journal says about records below the committed offset of their partition.
+
+        They have ended. An owner does this for its own partitions; entries of one that never comes back to
+        this instance would stay, and take the room of others.
+        """
+        for entry, held in list(self._opened.recovered.items()):
+            if held.offset < committed.get(held.partition, 0):
+                self._opened.clear(entry)
+
     def close(self) -> None:
         """Let go of the journal."""
         if self.journal is not None:
@@ -219,13 +221,13 @@ class Quarantine:
         Raises:
             AssertionError: the journal is not open.
         """
+        return PoisonTracker(attempts, self._opened, partition, self._survived[partition])
+
+    @property
+    def _opened(self) -> CrashJournal:
         if self.journal is None:
             raise AssertionError("the crash journal is not open")
-        return PoisonTracker(attempts, self.journal, partition)
-
-    def hold(self, record: Record) -> Hold:
-        """For a handler: to be entered while a slot has `record`, or this process decodes it."""
-        return Hold(self, record)
+        return self.journal
 
     async def run(
         self,
@@ -247,7 +249,7 @@ class Quarantine:
         """
         async with self._alone:
             attempts = tracker.attempts(record)
-            self.running = _Run(record, tracker, commit)
+            self._running = _Run(record, tracker, commit)
             try:
                 if attempts < self._limit:
                     await handle(record)
@@ -256,5 +258,54 @@ class Quarantine:
                     await on_poison(record, attempts)
                     metrics.POISON.labels(record.topic).inc()
             finally:
-                self.running = None
+                self._running = None
             tracker.finish(record.offset)
+
+    @asynccontextmanager
+    async def hold(self, record: Record) -> AsyncIterator[None]:
+        """For a handler: entered while a slot has `record`, or this process decodes it.
+
+        A death in between is blamed on the record. A run of a blamed one is counted, and acknowledged, first.
+        A `ProcessEndsError` leaves the journal's entry behind.
+        """
+        run = self._running if self._running is not None and self._running.record is record else None
+        attempt = 1 if run is None else await self._begin(run)
+        entry = self._note(record, attempt)
+        if run is not None:
+            run.tracker.forget_entry(record.offset)
+        survived = True
+        try:
+            yield
+        except ProcessEndsError:
+            survived = False
+            raise
+        finally:
+            if survived:
+                self._clear(entry)
+                if run is not None:
+                    run.tracker.survive(record.offset)
+
+    async def _begin(self, run: _Run) -> int:
+        """Count a run and wait until the broker knows; returns its number."""
+        number = run.tracker.begin(run.record.offset)
+        try:
+            await run.commit()
+        except BaseException:
+            run.tracker.survive(run.record.offset)
+            raise
+        log.warning("record.quarantined", record=run.record.position, attempt=number)
+        metrics.QUARANTINE_RUNS.inc()
+        return number
+
+    def _note(self, record: Record, attempt: int) -> int | None:
+        """Write the journal's entry for a run; None where there is none."""
+        entry = None
+        if self.journal is not None:
+            entry = self.journal.write(record, attempt)
+            if entry is None:
+                log.error("crash_journal.full", record=record.position, hint="its death would not be blamed")
+        return entry
+
+    def _clear(self, entry: int | None) -> None:
+        if entry is not None and self.journal is not None:
+            self.journal.clear(entry)

@@ -59,11 +59,14 @@ class SupervisedProducer:
         settings: where the broker is, and time limits.
         linger_ms: how long a record waits for others to share its request, which saves both ends work; for
             records that nobody waits for.
+        idempotent: whether an outage leaves one copy of each record. Without it a topic that refuses its
+            records does not cost the client: for topics whose limits others set.
     """
 
-    def __init__(self, settings: KafkaSettings, *, linger_ms: int = 0) -> None:
+    def __init__(self, settings: KafkaSettings, *, linger_ms: int = 0, idempotent: bool = True) -> None:
         self._settings = settings
         self._linger_ms = linger_ms
+        self._idempotent = idempotent
         self._send_timeout_s = settings.send_timeout_ms / 1000
         self._limits = {topic_name(settings, spec.topic): spec.max_bytes for spec in topic_table(settings)}
         self._names = {topic: topic_name(settings, topic) for topic in Topic}
@@ -243,7 +246,7 @@ class SupervisedProducer:
         raise AssertionError("back-off is endless")
 
     async def _connect(self) -> ProducerClient:
-        client = ProducerClient(self._settings, linger_ms=self._linger_ms)
+        client = ProducerClient(self._settings, linger_ms=self._linger_ms, idempotent=self._idempotent)
         await client.start()
         self._unclosed.add(client)
         return client

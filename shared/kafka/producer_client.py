@@ -1,4 +1,4 @@
-"""The client library's idempotent producer, typed and bounded: one life of it."""
+"""The client library's producer, typed and bounded: one life of it."""
 
 import asyncio
 import contextlib
@@ -13,9 +13,8 @@ from aiokafka.errors import KafkaError, ProducerClosed
 from aiokafka.producer.message_accumulator import MessageAccumulator, MessageBatch
 
 from shared.kafka.append_errors import LogUnavailable, SendRefused, log_error
-from shared.kafka.ending import end_bounded, own_cancellations_only
+from shared.kafka.ending import end_bounded, own_cancellations_only, prepare_library
 from shared.kafka.library_tasks import dead_task_of
-from shared.kafka.metadata_pace import pace_metadata
 from shared.kafka.records import OutgoingRecord, Position
 from shared.kafka.topics import LETTER_BYTES, Topic
 from shared.settings import KafkaSettings
@@ -43,17 +42,19 @@ LOOKUP_INTERVAL_S: Final = 0.25
 class ProducerClient:
     """Appends with acks=all, at most once for each call, for as long as it lives.
 
-    A record waits for others of its partition for `linger_ms`.
+    A record waits for others of its partition for `linger_ms`. Without `idempotent` a failed batch costs
+    nothing but its records, and what the client sends again in an outage may be written twice.
     """
 
-    def __init__(self, settings: KafkaSettings, *, linger_ms: int = 0) -> None:
+    def __init__(self, settings: KafkaSettings, *, linger_ms: int = 0, idempotent: bool = True) -> None:
+        self._idempotent = idempotent
         self._address = settings.kafka
-        pace_metadata()
+        prepare_library()
         self._client = AIOKafkaProducer(
             bootstrap_servers=settings.kafka,
             client_id=f"{settings.topic_prefix}producer",
             acks="all",
-            enable_idempotence=True,
+            enable_idempotence=idempotent,
             linger_ms=linger_ms,
             max_batch_size=BATCH_BYTES,
             max_request_size=LETTER_BYTES,
@@ -108,7 +109,7 @@ class ProducerClient:
         except KafkaError as error:
             raise log_error(name, error, sent=False) from error
         self._records += 1
-        if self._records >= MOST_RECORDS:
+        if self._idempotent and self._records >= MOST_RECORDS:
             self.fail("sequence_space")
         return self._acknowledgement(name, future)
 
@@ -116,7 +117,7 @@ class ProducerClient:
         try:
             metadata = await future
         except KafkaError as error:
-            if not isinstance(error, ProducerClosed):
+            if self._idempotent and not isinstance(error, ProducerClosed):
                 self.fail(type(error).__name__)  # the sequence numbers of the failed batch are missing
             raise log_error(name, error, sent=not isinstance(error, _NeverSentError)) from error
         return Position(

@@ -11,10 +11,8 @@ from aiokafka.errors import KafkaError
 
 from shared.kafka import metrics
 from shared.kafka.backoff import backoff_s
-from shared.kafka.ending import end_bounded, own_cancellations_only
-from shared.kafka.header_names import read_any_header_names
+from shared.kafka.ending import end_bounded, own_cancellations_only, prepare_library
 from shared.kafka.library_tasks import DeadTaskError, dead_task_of, fetch
-from shared.kafka.metadata_pace import pace_metadata
 from shared.kafka.records import Partition, Record
 from shared.settings import KafkaSettings
 
@@ -187,8 +185,7 @@ async def _connected(settings: KafkaSettings, fetch_max_wait_ms: int) -> AIOKafk
 
 
 def _client(settings: KafkaSettings, fetch_max_wait_ms: int) -> AIOKafkaConsumer:
-    read_any_header_names()
-    pace_metadata()
+    prepare_library()
     return AIOKafkaConsumer(
         bootstrap_servers=settings.kafka,
         enable_auto_commit=False,

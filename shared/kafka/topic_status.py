@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,8 +11,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from shared.kafka.commit_metadata import decode_metadata
-from shared.kafka.ending import start_whole
-from shared.kafka.positions import fetch_committed
+from shared.kafka.ending import prepare_library, start_whole
+from shared.kafka.positions import admin_client, fetch_committed
 from shared.kafka.topics import TopicSpec, topic_name, topic_table
 from shared.settings import KafkaSettings
 
@@ -88,19 +88,7 @@ async def show(settings: KafkaSettings) -> list[TopicStatus]:
     Raises:
         KafkaError, TimeoutError: the broker did not answer.
     """
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka)
-    reader = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka,
-        isolation_level="read_committed",
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        max_partition_fetch_bytes=PEEK_BYTES,
-    )
-    async with asyncio.timeout(TIMEOUT_S), AsyncExitStack() as stack:
-        stack.push_async_callback(admin.close)
-        await start_whole(admin.start())
-        stack.push_async_callback(reader.stop)
-        await start_whole(reader.start())
+    async with asyncio.timeout(TIMEOUT_S), admin_client(settings) as admin, _reader(settings) as reader:
         existing = set(await admin.list_topics())
         wanted = [spec for spec in topic_table(settings) if topic_name(settings, spec.topic) in existing]
         described = await admin.describe_topics([topic_name(settings, spec.topic) for spec in wanted])
@@ -109,6 +97,23 @@ async def show(settings: KafkaSettings) -> list[TopicStatus]:
             await _topic(admin, reader, settings, spec, counts[topic_name(settings, spec.topic)])
             for spec in wanted
         ]
+
+
+@asynccontextmanager
+async def _reader(settings: KafkaSettings) -> AsyncIterator[AIOKafkaConsumer]:
+    prepare_library()
+    reader = AIOKafkaConsumer(
+        bootstrap_servers=settings.kafka,
+        isolation_level="read_committed",
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        max_partition_fetch_bytes=PEEK_BYTES,
+    )
+    try:
+        await start_whole(reader.start())
+        yield reader
+    finally:
+        await reader.stop()
 
 
 async def _topic(

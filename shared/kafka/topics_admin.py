@@ -1,8 +1,6 @@
 """Topics as code: make the broker's topics what the table says, and give every group a start position."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, OffsetAndMetadata, TopicPartition
@@ -11,7 +9,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import CommitFailedError, KafkaError
 
 from shared.kafka.ending import start_whole
-from shared.kafka.positions import committed_offsets
+from shared.kafka.positions import admin_client, committed_offsets
 from shared.kafka.records import Partition
 from shared.kafka.topics import Topic, TopicSpec, topic_name, topic_table
 from shared.settings import KafkaSettings
@@ -38,7 +36,7 @@ async def apply(settings: KafkaSettings) -> list[str]:
         KafkaError, TimeoutError: the broker did not answer.
     """
     specs = topic_table(settings)
-    async with asyncio.timeout(TIMEOUT_S), _admin(settings) as admin:
+    async with asyncio.timeout(TIMEOUT_S), admin_client(settings) as admin:
         existing = await _describe(admin, settings, specs)
         _refuse_other_counts(settings, specs, existing)
         changes = await _create_missing(admin, settings, specs, existing)
@@ -60,19 +58,9 @@ async def create_replies(settings: KafkaSettings, name: str) -> str:
     full_name = f"{topic_name(settings, Topic.REPLIES)}.{name}"
     config = next(_config(settings, spec) for spec in topic_table(settings) if spec.topic is Topic.REPLIES)
     new = NewTopic(full_name, 1, settings.replication, topic_configs=config)
-    async with asyncio.timeout(TIMEOUT_S), _admin(settings) as admin:
+    async with asyncio.timeout(TIMEOUT_S), admin_client(settings) as admin:
         _check_created(await admin.create_topics([new]))
     return full_name
-
-
-@asynccontextmanager
-async def _admin(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka)
-    try:
-        await start_whole(admin.start())
-        yield admin
-    finally:
-        await admin.close()
 
 
 async def _describe(

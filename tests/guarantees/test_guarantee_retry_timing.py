@@ -11,12 +11,12 @@ from functools import partial
 import pytest
 from pydantic import SecretStr
 
+from services.callback.delay_queue import wall_clock_ms
 from services.callback.settings import CallbackSettings
 from shared.domain.callbacks import CallbackAttempted, CallbackDelivered, Delivery
 from shared.domain.types import RequestId
 from shared.events.codec import Event
 from shared.kafka import topics_admin
-from shared.kafka.delay_queue import wall_clock_ms
 from shared.kafka.topics import Topic
 from shared.testing.receiver import ReceivedCall, Receiver
 from tests.integration.callback.support import (

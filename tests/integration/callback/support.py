@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from aiokafka import AIOKafkaProducer
 
 from services.callback.app import CallbackService
+from services.callback.delay_queue import wall_clock_ms
 from services.callback.ports import Dispatched, Where
 from services.callback.settings import CallbackSettings
 from shared.domain.callbacks import CallbackDeadLettered, Delivery, FailedAttempt, SuccessfulAttempt
@@ -19,7 +20,6 @@ from shared.domain.requests import RequestSucceeded
 from shared.domain.retry_policy import ErrorClass
 from shared.domain.types import JsonText, RequestId
 from shared.events.codec import Event, Origin, decode, encode
-from shared.kafka.delay_queue import wall_clock_ms
 from shared.kafka.producer import SupervisedProducer
 from shared.kafka.reader import read_tail
 from shared.kafka.records import Partition

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from services.callback import metrics
+from services.callback.delay_queue import wall_clock_ms
 from services.callback.ports import DeferralReason, Deferred, Disabled, Dispatched
 from services.callback.settings import CallbackSettings
 from shared.domain.callbacks import (
@@ -18,7 +19,6 @@ from shared.domain.callbacks import (
 )
 from shared.domain.requests import RequestStarted
 from shared.domain.retry_policy import ErrorClass, GiveUpReason
-from shared.kafka.delay_queue import wall_clock_ms
 from shared.kafka.topics import Topic, topic_name
 from tests.integration.callback.support import (
     ScriptedDispatcher,

@@ -9,13 +9,13 @@ from collections.abc import Awaitable
 
 import pytest
 
+from services.callback.delay_queue import wall_clock_ms
 from services.callback.lane import UNRECORDED_SHARE
 from services.callback.ports import Dispatched
 from services.callback.settings import CallbackSettings
 from shared.domain.callbacks import CallbackDeadLettered, CallbackDelivered, Delivery
 from shared.domain.types import RequestId
 from shared.kafka import metrics as kafka_metrics
-from shared.kafka.delay_queue import wall_clock_ms
 from shared.kafka.positions import committed_offsets
 from shared.kafka.records import Partition
 from shared.kafka.topics import RETRY_TIERS, Topic, topic_name

@@ -2,8 +2,8 @@
 
 import pytest
 
+from services.callback.delay_queue import wall_clock_ms
 from services.callback.settings import CallbackSettings
-from shared.kafka.delay_queue import wall_clock_ms
 from shared.kafka.topics import Topic
 from shared.testing.receiver import Receiver
 from tests.integration.callback.support import SECRET, append, outcome, process, until

@@ -2,7 +2,6 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -15,15 +14,6 @@ from tests.integration.kafka.own_broker import OwnBroker
 from tests.integration.kafka.support import until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
-
-
-@pytest.fixture
-async def broker(tmp_path: Path) -> AsyncIterator[OwnBroker]:
-    made = OwnBroker(tmp_path)
-    await made.format()
-    await made.start()
-    yield made
-    made.kill()
 
 
 @pytest.fixture

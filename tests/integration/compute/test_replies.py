@@ -8,7 +8,7 @@ from services.compute.settings import ComputeSettings
 from shared.domain.requests import RequestSucceeded
 from shared.domain.types import Mode
 from tests.integration.compute.support import Log, bench, computing, hazard, nap, running
-from tests.integration.kafka.support import until
+from tests.integration.kafka.support import replaced, until
 
 pytestmark = pytest.mark.kafka
 
@@ -83,16 +83,21 @@ async def test_even_a_wide_prefix_allows_no_topic_of_our_own(settings: ComputeSe
         await until(lambda: counted("forbidden") == before + 1)
 
 
-async def test_a_topic_that_refuses_the_reply_disturbs_nobody(settings: ComputeSettings) -> None:
-    """The broker's refusal costs the client that sent it; outcomes go over another one."""
-    tiny = f"{settings.topic_prefix}replies.tiny"
+async def test_a_topic_that_refuses_its_replies_disturbs_nobody(settings: ComputeSettings) -> None:
+    """Neither the outcomes, which go over another client, nor the replies to topics of others."""
+    tiny, theirs = f"{settings.topic_prefix}replies.tiny", f"{settings.topic_prefix}replies.theirs"
     await create(settings, tiny, **{"max.message.bytes": "200"})
-    before = counted("refused")
-    async with computing(settings) as made:
-        requests = [nap(1, value) for value in range(10)]
-        await made.send(*requests, headers=[("reply-topic", tiny.encode())])
+    await create(settings, theirs)
+    refused, lost, clients = counted("refused"), counted("lost"), replaced("producer")
+    log = Log(settings, theirs, 1)
+    async with bench(settings, log) as made, running(settings):
+        requests = [nap(1, value) for value in range(100)]
+        for number, each in enumerate(requests):
+            await made.send(each, headers=[("reply-topic", (theirs if number % 2 else tiny).encode())])
         assert set((await made.ended(requests)).values()) == {1}
-        await until(lambda: counted("refused") + counted("lost") > before)
+        await until(lambda: counted("refused") == refused + 50)
+        await until(lambda: len(log.records) == 50)
+    assert (counted("lost"), replaced("producer")) == (lost, clients)
 
 
 async def test_replies_beyond_the_bound_are_dropped_and_counted(settings: ComputeSettings) -> None:

@@ -5,7 +5,6 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import httpx
 import psutil
@@ -36,15 +35,6 @@ GRACE_S = 8.0
 """For answers that wait for a processor, on a machine that other work keeps busy; the fastest have none."""
 
 UNAVAILABLE = {(503, "log_unavailable"), (503, "submission_unknown")}
-
-
-@pytest.fixture
-async def broker(tmp_path: Path) -> AsyncIterator[OwnBroker]:
-    made = OwnBroker(tmp_path)
-    await made.format()
-    await made.start()
-    yield made
-    made.kill()
 
 
 @pytest.fixture

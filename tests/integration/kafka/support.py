@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from shared.kafka import metrics
 from shared.kafka.commit_metadata import CommitMetadata, decode_metadata
+from shared.kafka.consumer import PartitionConsumer, Quarantine
 from shared.kafka.positions import committed_offsets
 from shared.kafka.records import Partition, Record
 from shared.kafka.topics import Topic, topic_name
@@ -126,6 +127,34 @@ class Recorder:
         finally:
             self.active[number] -= 1
         self.handled.append((number, record.offset))
+
+
+@asynccontextmanager
+async def consuming(
+    settings: ServiceSettings,
+    handler: Recorder,
+    *,
+    window: int = 256,
+    group: str = "callback",
+    idle_topics: Collection[Topic] = (),
+    quarantine: Quarantine | None = None,
+) -> AsyncIterator[PartitionConsumer]:
+    """A member in this process that reads the results."""
+    consumer = PartitionConsumer(
+        settings,
+        group=group,
+        topics=[Topic.RESULTS],
+        handler=handler,
+        window=window,
+        idle_topics=idle_topics,
+        quarantine=quarantine,
+    )
+    running = asyncio.create_task(consumer.run())
+    try:
+        yield consumer
+    finally:
+        await consumer.stop()
+        await running
 
 
 @dataclass

@@ -5,12 +5,11 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 
 import pytest
 
 from shared.kafka import topics_admin
-from shared.kafka.producer import SupervisedProducer
+from shared.kafka.producer import SendUnknown, SupervisedProducer
 from shared.kafka.producer_client import ProducerClient
 from shared.kafka.reader import read_tail
 from shared.kafka.records import OutgoingRecord, Partition
@@ -26,15 +25,6 @@ OUTAGE_S = 6.0
 """Many times the limit of a send."""
 
 RECORDS = 60
-
-
-@pytest.fixture
-async def broker(tmp_path: Path) -> AsyncIterator[OwnBroker]:
-    made = OwnBroker(tmp_path)
-    await made.format()
-    await made.start()
-    yield made
-    made.kill()
 
 
 @pytest.fixture
@@ -116,6 +106,26 @@ async def test_a_client_that_hangs_for_good_is_replaced(
         report(f"written {time.monotonic() - began:.1f} s after the client had begun to hang")
     assert replaced("producer", "silence") == before + 1
     assert await copies(settings) == Counter({str(number).encode(): 1 for number in range(RECORDS)})
+
+
+async def test_a_record_whose_send_timed_out_lies_before_those_that_were_given_later(
+    settings: ServiceSettings, producer: SupervisedProducer
+) -> None:
+    """The same client holds them: an outcome cannot overtake the announcement of its run there."""
+    await producer.prepare(Topic.RESULTS)
+    library = client_of(producer)._client.client
+    async with library._get_conn_lock:
+        for connection in list(library._conns.values()):
+            connection.close()
+        with pytest.raises(SendUnknown):
+            await producer.send(OutgoingRecord(topic=Topic.RESULTS, key=b"k", value=b"first"))
+        later = asyncio.create_task(
+            producer.append(OutgoingRecord(topic=Topic.RESULTS, key=b"k", value=b"second"))
+        )
+        await asyncio.sleep(0)
+    position = await later
+    source = Partition(position.topic, position.partition)
+    assert [each.value async for each in read_tail(settings, source, 10)] == [b"first", b"second"]
 
 
 @pytest.mark.parametrize("task", ["sender", "metadata"])

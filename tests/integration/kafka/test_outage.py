@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 
@@ -26,15 +25,6 @@ pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 SEND_TIMEOUT_MS = 1_500
 BUSY_S = 5.0
 """What a busy machine may add; without its bound a send would wait for as long as the broker is away."""
-
-
-@pytest.fixture
-async def broker(tmp_path: Path) -> AsyncIterator[OwnBroker]:
-    made = OwnBroker(tmp_path)
-    await made.format()
-    await made.start()
-    yield made
-    made.kill()
 
 
 @dataclass

@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from infra.local.ports import free_port
-from shared.kafka.positions import EndOffsets
+from services.ingest.end_offsets import EndOffsets
 from shared.kafka.reader import Follower, read_tail
 from shared.kafka.records import Partition
 from shared.kafka.topics import Topic, topic_name

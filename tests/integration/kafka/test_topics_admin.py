@@ -12,7 +12,7 @@ from shared.kafka.commit_metadata import CommitMetadata, encode_metadata
 from shared.kafka.topics import Topic, topic_name
 from shared.settings import KafkaSettings, ServiceSettings
 from tests.integration.kafka.support import commit_of, feed, until
-from tests.integration.kafka.test_consumer import commit_by_hand
+from tests.integration.kafka.test_positions import commit_by_hand
 
 pytestmark = pytest.mark.kafka
 

@@ -8,8 +8,7 @@ from shared.kafka.idle_pause import PAUSED_S
 from shared.kafka.records import Record
 from shared.kafka.topics import Topic
 from shared.settings import ServiceSettings
-from tests.integration.kafka.support import Recorder, commit_of, feed, until
-from tests.integration.kafka.test_consumer import consuming
+from tests.integration.kafka.support import Recorder, commit_of, consuming, feed, until
 
 pytestmark = pytest.mark.kafka
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -68,6 +69,16 @@ def test_repeating_a_history_changes_nothing(events: list[RequestHistoryEvent]) 
     for event in events:
         again = evolve(again, event)
     assert (again.submitted, again.outcome, again.status) == (state.submitted, state.outcome, state.status)
+
+
+@pytest.mark.parametrize("outcome", [SUCCEEDED, TIMED_OUT])
+def test_a_start_that_is_told_after_the_outcome_changes_nothing(
+    outcome: RequestSucceeded | RequestFailed,
+) -> None:
+    """A producer that lost its broker for a while may append it late."""
+    ended = evolve(evolve(EMPTY_REQUEST, REQUEST), outcome)
+    assert evolve(ended, STARTED) == ended
+    assert evolve(evolve(EMPTY_REQUEST, outcome), STARTED) == evolve(EMPTY_REQUEST, outcome)
 
 
 def test_a_crash_is_run_once_more_and_then_fails() -> None:

@@ -3,15 +3,17 @@
 import asyncio
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 from aiokafka.errors import CommitFailedError, OffsetMetadataTooLargeError
 
 from shared.kafka.committer import Committer
 from shared.kafka.offset_tracker import OffsetTracker
+from shared.kafka.poison import PoisonTracker
 from shared.kafka.records import Partition
 from tests.support.waiting import until
-from tests.unit.kafka.support import processor_of
+from tests.unit.kafka.support import journal, processor_of
 
 SESSION_S = 30.0
 
@@ -93,3 +95,18 @@ async def test_a_broker_that_takes_less_metadata_gets_less() -> None:
     while not await committer.commit([processor]):
         assert len(sizes) < 10
     assert 100 < sizes[-1] <= 500
+
+
+async def test_a_survived_run_is_remembered_until_its_commit_is_acknowledged(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    broker, survived = Broker(monkeypatch), {5: 2}
+    processor = processor_of()
+    processor.open(OffsetTracker(0), PoisonTracker({5: 2}, journal(tmp_path), Partition("t", 0), survived))
+    committer = Committer(broker.commit, lambda: [processor], session_s=SESSION_S)
+    broker.refuses = True
+    assert not await committer.commit([processor], clean=True)
+    assert survived == {5: 2}
+    broker.refuses = False
+    assert await committer.commit([processor])
+    assert survived == {}

@@ -18,6 +18,8 @@ DAMAGED = TopicPartition("t", 0)
 class Library:
     """In place of the client library's consumer: the first fetches meet a damaged batch."""
 
+    _closed = True  # it runs no tasks that could have died
+
     def __init__(self, failures: int) -> None:
         self.failures = failures
 

@@ -5,14 +5,18 @@ import time
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import PartitionRecords
-from aiokafka.errors import CorruptRecordException
+from aiokafka.errors import CorruptRecordException, KafkaError
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import calc_crc32c
 
+from shared.kafka import topic_status
 from shared.kafka.header_names import LONG_RECORD_BYTES, TolerantRecords
 from shared.kafka.reader import to_record
 from shared.kafka.records import MOST_HEADERS, Record
+from shared.settings import KafkaSettings
 
 GZIP = 1
 LOG_APPEND_TIME = 8
@@ -152,3 +156,11 @@ def test_a_record_says_whose_time_it_has(name: str) -> None:
     assert not records_of(bytes(data))[0].log_append_time
     struct.pack_into(">h", data, 21, LOG_APPEND_TIME)
     assert records_of(sealed(data))[0].log_append_time
+
+
+async def test_the_view_of_the_topics_reads_them_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looks at the oldest unfinished records, and may run in a process that reads nothing else."""
+    monkeypatch.setattr(fetcher, "MemoryRecords", MemoryRecords)
+    with pytest.raises(KafkaError):
+        await topic_status.show(KafkaSettings(kafka="127.0.0.1:1"))
+    assert fetcher.MemoryRecords is TolerantRecords

@@ -19,13 +19,17 @@ from tests.unit.kafka.support import journal, record
 PARTITION = Partition("t", 0)
 
 
-def after_a_death(directory: Path, *held: tuple[Record, int]) -> CrashJournal:
+IDENTITY = "compute-0\0t.compute\0cluster"
+"""Of the quarantine that `opened` opens."""
+
+
+def after_a_death(directory: Path, *held: tuple[Record, int], identity: str = "i") -> CrashJournal:
     """The journal of a life that follows one which held these records in their runs of that number."""
-    former = journal(directory)
+    former = journal(directory, identity)
     for each, attempt in held:
         former.write(each, attempt)
     former.close()
-    return journal(directory)
+    return journal(directory, identity)
 
 
 def test_only_held_records_are_blamed(tmp_path: Path) -> None:
@@ -44,6 +48,31 @@ def test_entries_below_the_commit_and_of_other_partitions_are_ignored(tmp_path: 
     tracker = PoisonTracker({}, crashed, PARTITION)
     assert tracker.to_commit(6, clean=False) == {}
     assert [held.offset for held in crashed.recovered.values()] == [9]
+
+
+def test_entries_of_partitions_that_never_come_back_are_dropped_once_they_have_ended(tmp_path: Path) -> None:
+    """Whoever owns them now has committed beyond; what is not committed may still have to be blamed."""
+    held = [(record(5), 1), (record(9), 1), (record(7, number=1), 1)]
+    after_a_death(tmp_path, *held, identity=IDENTITY).close()
+    (tmp_path / "test.journal").rename(tmp_path / "t.compute-compute-0.journal")
+    quarantine = opened(tmp_path)
+    other = Partition("t", 1)
+    assert quarantine.recovered() == {PARTITION, other}
+    quarantine.prune({PARTITION: 9})
+    assert quarantine.tracker(PARTITION, {}).attempts(record(5)) == 0
+    assert quarantine.tracker(PARTITION, {}).attempts(record(9)) == 1
+    assert quarantine.tracker(other, {}).attempts(record(7, number=1)) == 1
+    quarantine.close()
+
+
+def test_an_entry_that_two_trackers_know_is_dropped_once(tmp_path: Path) -> None:
+    """Work of a former life that ended late must not let go of a record that took the entry since."""
+    crashed = after_a_death(tmp_path, (record(5), 1))
+    former, present = (PoisonTracker({}, crashed, PARTITION) for _ in range(2))
+    present.finish(5)
+    entry = crashed.write(record(6), 1)
+    former.finish(5)
+    assert crashed.write(record(7), 1) != entry
 
 
 def test_the_higher_count_of_commit_and_journal_counts(tmp_path: Path) -> None:
@@ -150,6 +179,63 @@ async def test_an_error_that_ends_the_process_leaves_the_record_to_blame(tmp_pat
     tracker = heir.tracker(PARTITION, {})
     assert (tracker.attempts(record(5)), tracker.attempts(record(6))) == (1, 0)
     heir.close()
+
+
+async def survive_a_run(quarantine: Quarantine, committed: dict[int, int]) -> dict[int, int]:
+    """A member's life that owns a blamed record, and is thrown out of the group while it runs.
+
+    Returns what the broker has then: the commit that takes the run back does not reach it.
+    """
+    tracker = quarantine.tracker(PARTITION, committed)
+    service, saved = Service(quarantine), dict(committed)
+
+    async def commit() -> None:
+        saved.clear()
+        saved.update(tracker.to_commit(0, clean=False))
+        tracker.acknowledge(saved)
+
+    async def run_and_be_cancelled(each: Record) -> None:
+        async with quarantine.hold(each):
+            raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await quarantine.run(
+            record(5), tracker, handle=run_and_be_cancelled, on_poison=service.on_poison, commit=commit
+        )
+    assert service.poisoned == []
+    return saved
+
+
+async def test_runs_survived_in_outages_never_count(tmp_path: Path) -> None:
+    """Each time the member is thrown out before it has taken the count of its run back."""
+    quarantine = opened(tmp_path)
+    committed = {5: 1}
+    for _ in range(ATTEMPTS + 1):
+        committed = await survive_a_run(quarantine, committed)
+    heir = quarantine.tracker(PARTITION, committed)
+    assert heir.attempts(record(5)) == 1
+    heir.acknowledge(heir.to_commit(0, clean=False))
+    settled = quarantine.tracker(PARTITION, {5: 2})
+    assert settled.attempts(record(5)) == 2, "a death elsewhere, after the count was taken back"
+    quarantine.close()
+
+
+async def test_a_survived_run_does_not_excuse_deaths_elsewhere(tmp_path: Path) -> None:
+    quarantine = opened(tmp_path)
+    committed = await survive_a_run(quarantine, {5: 1})
+    tracker = quarantine.tracker(PARTITION, {5: committed[5] + 2})
+    assert tracker.attempts(record(5)) == 3, "two deaths in another process"
+    quarantine.close()
+
+
+async def test_a_count_that_the_broker_never_had_is_not_taken_back_from_it(tmp_path: Path) -> None:
+    quarantine = opened(tmp_path)
+    tracker = quarantine.tracker(PARTITION, {5: 1})
+    tracker.begin(5)
+    tracker.survive(5)
+    assert quarantine.tracker(PARTITION, {5: 1}).attempts(record(5)) == 1
+    assert quarantine.tracker(PARTITION, {5: 2}).attempts(record(5)) == 2
+    quarantine.close()
 
 
 class Machine:

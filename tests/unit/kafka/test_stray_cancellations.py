@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError
 from shared.kafka.consumer import PartitionConsumer
 from shared.kafka.ending import own_cancellations_only
 from shared.kafka.group_client import GroupClient
+from shared.kafka.library_tasks import fetch
 from shared.kafka.partition import PartitionProcessor
 from shared.kafka.reader import Follower
 from shared.kafka.rebalance import Rebalancer
@@ -86,6 +87,11 @@ async def test_polling_goes_on_after_one(monkeypatch: pytest.MonkeyPatch) -> Non
     await running
 
 
+class StrayingLibrary:
+    async def getmany(self, *_: object, **__: object) -> None:
+        raise asyncio.CancelledError
+
+
 class StrayingClient:
     """Lets a cancellation out with its third poll."""
 
@@ -106,7 +112,7 @@ class StrayingClient:
         self.polls += 1
         await asyncio.sleep(0)
         if self.polls == 3:
-            raise asyncio.CancelledError
+            await fetch(cast("AIOKafkaConsumer", StrayingLibrary()), timeout_ms=1)
         return {}
 
     async def ends(self, partitions: Iterable[Partition]) -> dict[Partition, int]:

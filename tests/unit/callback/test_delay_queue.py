@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from shared.kafka import delay_queue
-from shared.kafka.delay_queue import DelayQueue, wall_clock_ms
+from services.callback import delay_queue
+from services.callback.delay_queue import DelayQueue, wall_clock_ms
 from shared.kafka.handler import ReleaseRecord
 from tests.support.waiting import until
 
