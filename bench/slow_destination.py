@@ -59,11 +59,11 @@ def delivery(url: str, number: int) -> Delivery:
 async def deliver(dispatcher: HttpDispatcher, each: Delivery) -> None:
     """Attempt a delivery until it was attempted."""
     while True:
-        async with dispatcher.dispatch(each, Where(0, len(each.body))) as dispatched:
-            pass
-        if not isinstance(dispatched, Deferred):
+        dispatch = await dispatcher.dispatch(each, Where(0, len(each.body)))
+        dispatch.recorded()
+        if not isinstance(dispatch.outcome, Deferred):
             return
-        await asyncio.sleep(max(0.0, dispatched.not_before_ms / 1000 - time.time()))
+        await asyncio.sleep(dispatch.outcome.wait_ms / 1000)
         each = replace(each, deferrals=each.deferrals + 1)
 
 

@@ -7,12 +7,12 @@ import time
 from base64 import b64encode
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 
 from aiokafka import AIOKafkaProducer
 
 from services.callback.app import CallbackService
-from services.callback.ports import Dispatched, Where
+from services.callback.ports import Dispatch, Dispatched, WaitsFor, Where
 from services.callback.settings import CallbackSettings
 from shared.domain.callbacks import CallbackDeadLettered, Delivery, FailedAttempt, SuccessfulAttempt
 from shared.domain.requests import RequestSucceeded
@@ -83,9 +83,11 @@ class ScriptedDispatcher:
     def release(self) -> None:
         pass
 
-    @asynccontextmanager
-    async def dispatch(self, delivery: Delivery, where: Where) -> AsyncIterator[Dispatched]:
-        yield await self._answer(delivery)
+    async def dispatch(self, delivery: Delivery, where: Where) -> Dispatch:
+        return Dispatch(await self._answer(delivery))
+
+    def parked(self, waits_for: WaitsFor, wake: Callable[[], None]) -> AbstractContextManager[None]:
+        return nullcontext()
 
     async def _answer(self, delivery: Delivery) -> Dispatched:
         calls = self.calls[delivery.request_id]
