@@ -21,10 +21,11 @@ from services.callback.callers import SeenAddresses, caller_of, submitter_of
 from services.callback.disabling import Disabling
 from services.callback.http_client import HttpClient
 from services.callback.http_settings import CallbackHttpSettings
-from services.callback.limiter import SHORTEST_ABSENCE_MS, OriginLimiter, Permit, SentAwayError
+from services.callback.limiter import OriginLimiter
 from services.callback.loop_clock import LoopClock
 from services.callback.origin_queue import Room
 from services.callback.origins import Origin, load_origins
+from services.callback.permit import SHORTEST_ABSENCE_MS, Permit, SentAwayError
 from services.callback.ports import (
     ALONE,
     DeferralReason,

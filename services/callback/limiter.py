@@ -12,17 +12,17 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import suppress
-from types import TracebackType
-from typing import Final, Protocol, Self
+from functools import partial
+from typing import Final, Protocol
 
 from services.callback import http_metrics
 from services.callback.origin_queue import Caller, OriginLimits, OriginQueue, Room, Waiter
+from services.callback.permit import Permit, SentAwayError
 from services.callback.shares import Shares
 from shared.domain.pacing import reserve
 from shared.kafka.handler import ReleaseRecord
 
-__all__ = ["QUEUES_KEPT", "SHORTEST_ABSENCE_MS", "Clock", "OriginLimiter", "Permit", "SentAwayError"]
+__all__ = ["QUEUES_KEPT", "Clock", "OriginLimiter"]
 
 QUEUES_KEPT: Final = 10_000
 QUEUES_EXAMINED: Final = 2
@@ -34,19 +34,9 @@ SHARE: Final = 4
 BEGIN_SHARE: Final = 6
 """For one in so many deliveries there is room beside all others, if a call can begin at once."""
 
-SHORTEST_ABSENCE_MS: Final = 1_000
 SHORTEST_LOOK_S: Final = 0.05
 EARLY_S: Final = 0.002
 """A timer of uvloop may fire a millisecond before its time."""
-
-
-class SentAwayError(Exception):
-    """No call to this origin now, nor before `wait_ms` have passed."""
-
-    def __init__(self, wait_ms: float = SHORTEST_ABSENCE_MS, *, by_rate: bool = False) -> None:
-        super().__init__(f"no call within {wait_ms:.0f} ms")
-        self.wait_ms = max(int(wait_ms), SHORTEST_ABSENCE_MS)
-        self.by_rate = by_rate
 
 
 class Clock(Protocol):
@@ -54,38 +44,6 @@ class Clock(Protocol):
 
     def now_s(self) -> float:
         """Seconds since any point."""
-
-
-class Permit:
-    """The right to one call. Leaving it gives it back, unless it was answered; then `recorded` does."""
-
-    def __init__(self, limiter: "OriginLimiter", origin: str, queue: OriginQueue, caller: Caller) -> None:
-        self._limiter = limiter
-        self._origin = origin
-        self._queue = queue
-        self._caller = caller
-        self._answered = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if not self._answered:
-            self._limiter.end_call(self._origin, self._queue, self._caller, self)
-            self._limiter.leave(self._origin, self._queue, self._caller)
-
-    def answered(self) -> None:
-        """The call has ended: its place is the next one's, but what came of it is still to be recorded."""
-        self._answered = True
-        self._queue.unrecorded += 1
-        self._limiter.end_call(self._origin, self._queue, self._caller, self)
-
-    def recorded(self) -> None:
-        """What came of the call is recorded. To be called once, after `answered`."""
-        self._queue.unrecorded -= 1
-        self._limiter.leave(self._origin, self._queue, self._caller)
 
 
 class OriginLimiter:
@@ -114,7 +72,7 @@ class OriginLimiter:
         self._begin_reserve = begin_reserve
         self._running = 0
         self._shares = Shares(max(1, total // SHARE))
-        self._closing = asyncio.Event()
+        self._closed = False
         self._queues: OrderedDict[str, OriginQueue] = OrderedDict()
         self._next: OrderedDict[str, None] = OrderedDict()
 
@@ -134,12 +92,13 @@ class OriginLimiter:
         queue.enter(caller)
         self._room.take(caller)
         try:
-            await self._keep_rate(queue)
             await self._until_granted(origin, queue, caller)
         except BaseException:
-            self.leave(origin, queue, caller)
+            self._leave(origin, queue, caller)
             raise
-        permit = Permit(self, origin, queue, caller)
+        permit = Permit(
+            queue, partial(self._end_call, origin, queue, caller), partial(self._leave, origin, queue, caller)
+        )
         queue.begun_s[permit] = self._clock.now_s()
         return permit
 
@@ -156,17 +115,17 @@ class OriginLimiter:
     def rate_wait_s(self, origin: str) -> float:
         """How long the rate keeps the next call to `origin` waiting."""
         queue = self._queues.get(origin)
-        return max(0.0, (queue.free_ms - _now_ms()) / 1000) if queue is not None else 0.0
+        return 0.0 if queue is None else queue.rate_wait_ms(_now_ms()) / 1_000
 
     def close(self) -> None:
         """Let nobody wait or begin any more: another process will make their calls."""
-        self._closing.set()
+        self._closed = True
         for queue in self._queues.values():
             for waiter in list(queue.waiters()):
                 queue.remove(waiter)
                 waiter.granted.set_result(False)
 
-    def end_call(self, origin: str, queue: OriginQueue, caller: Caller, call: object) -> None:
+    def _end_call(self, origin: str, queue: OriginQueue, caller: Caller, call: object) -> None:
         """Give the place of a call to the next one."""
         queue.begun_s.pop(call, None)
         self._count(queue, -1)
@@ -174,7 +133,7 @@ class OriginLimiter:
             self._next.setdefault(other)
         self._grant(origin, queue)
 
-    def leave(self, origin: str, queue: OriginQueue, caller: Caller) -> None:
+    def _leave(self, origin: str, queue: OriginQueue, caller: Caller) -> None:
         """Give back the room of one that neither waits nor is under way any more."""
         queue.leave(caller)
         self._room.free(caller)
@@ -190,8 +149,11 @@ class OriginLimiter:
         return queue
 
     def _check_entry(self, queue: OriginQueue, caller: Caller) -> None:
-        if self._closing.is_set():
+        if self._closed:
             raise ReleaseRecord
+        rate_wait_ms = queue.rate_wait_ms(_now_ms())
+        if rate_wait_ms > queue.limits.wait_s * 1_000:
+            raise SentAwayError(rate_wait_ms, by_rate=True)
         begins = self._may_begin(queue, caller)
         if not begins and not queue.limits.queue:
             raise SentAwayError
@@ -201,7 +163,7 @@ class OriginLimiter:
 
     def _may_begin(self, queue: OriginQueue, caller: Caller) -> bool:
         is_free = self._running < self._total and self._shares.has(caller)
-        return is_free and queue.has_place and not queue.waiting
+        return is_free and queue.has_place and queue.free_ms <= _now_ms() and not queue.waiting
 
     async def _until_granted(self, origin: str, queue: OriginQueue, caller: Caller) -> None:
         if self._may_begin(queue, caller):
@@ -218,7 +180,7 @@ class OriginLimiter:
             if not granted.done():
                 queue.remove(waiter)
             elif granted.result():
-                self.end_call(origin, queue, caller, waiter)
+                self._end_call(origin, queue, caller, waiter)
             raise
         if not granted.result():
             raise ReleaseRecord
@@ -245,20 +207,6 @@ class OriginLimiter:
         leaves_in_s = waiter.since_s + queue.limits.longest_wait_s - now_s
         return max(min(stands_in_s, leaves_in_s), SHORTEST_LOOK_S) + EARLY_S
 
-    async def _keep_rate(self, queue: OriginQueue) -> None:
-        """Wait for the rate before taking a place: others may call meanwhile."""
-        if not queue.limits.rate:
-            return
-        wait_ms, free_ms = reserve(queue.free_ms, _now_ms(), queue.limits.rate)
-        if wait_ms > queue.limits.wait_s * 1000:
-            raise SentAwayError(wait_ms, by_rate=True)
-        queue.free_ms = free_ms
-        if wait_ms > 0:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(wait_ms / 1000):
-                    await self._closing.wait()
-                raise ReleaseRecord
-
     def _grant(self, origin: str, queue: OriginQueue) -> None:
         """Give what is free to those who wait, one origin after the other; `queue` may have come to wait."""
         if queue.grantable:
@@ -273,6 +221,9 @@ class OriginLimiter:
         queue = self._queues.get(origin)
         if queue is None or not queue.grantable:
             return
+        if queue.free_ms > _now_ms():
+            self._grant_later(origin, queue)
+            return
         waiter = queue.pop(self._shares.has)
         if waiter is None:
             for line in queue.waiting.values():
@@ -283,9 +234,21 @@ class OriginLimiter:
         if queue.grantable:
             self._next[origin] = None
 
+    def _grant_later(self, origin: str, queue: OriginQueue) -> None:
+        """Have those who wait looked at when the rate allows another call; they hold no place until then."""
+        if queue.timer is None:
+            wait_s = (queue.free_ms - _now_ms()) / 1_000 + EARLY_S
+            queue.timer = asyncio.get_running_loop().call_later(wait_s, self._rate_allows, origin, queue)
+
+    def _rate_allows(self, origin: str, queue: OriginQueue) -> None:
+        queue.timer = None
+        self._grant(origin, queue)
+
     def _begin(self, queue: OriginQueue, caller: Caller) -> None:
         self._shares.take(caller)
         self._count(queue, 1)
+        if queue.limits.rate:
+            _, queue.free_ms = reserve(queue.free_ms, _now_ms(), queue.limits.rate)
 
     def _count(self, queue: OriginQueue, change: int) -> None:
         queue.running += change

@@ -100,6 +100,9 @@ class OriginQueue:
     free_ms: float = 0.0
     """From when on the rate allows another call, by the monotonic clock."""
 
+    timer: asyncio.TimerHandle | None = None
+    """Looks at those who wait when the rate allows another call."""
+
     begun_s: OrderedDict[object, float] = field(default_factory=OrderedDict)
     """When each call under way began, the oldest first."""
 
@@ -124,6 +127,13 @@ class OriginQueue:
     def grantable(self) -> bool:
         """Whether one who waits may have a call."""
         return bool(self.waiting) and self.has_place
+
+    def rate_wait_ms(self, now_ms: float) -> float:
+        """How long the rate keeps one more waiting, behind those who wait already."""
+        if not self.limits.rate:
+            return 0.0
+        before = sum(map(len, self.waiting.values()))
+        return max(0.0, self.free_ms - now_ms) + before * 1_000 / self.limits.rate
 
     def oldest_s(self, now_s: float) -> float:
         """How long the oldest call under way has taken."""

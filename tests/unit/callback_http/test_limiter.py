@@ -4,11 +4,13 @@ import asyncio
 import random
 import time
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 
-from services.callback.limiter import QUEUES_KEPT, OriginLimiter, SentAwayError
+from services.callback.limiter import QUEUES_KEPT, OriginLimiter
 from services.callback.origin_queue import UNRECORDED_SHARE, Caller, OriginLimits, Room
+from services.callback.permit import SentAwayError
 from shared.kafka.handler import ReleaseRecord
 from tests.support.waiting import until
 
@@ -308,6 +310,25 @@ async def test_who_waits_for_a_rate_holds_no_place() -> None:
     for task in waiting:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_calls_that_waited_for_a_place_do_not_exceed_the_rate_together() -> None:
+    limiter, held = open_limiter(), Held()
+    rated = OriginLimits(concurrency=8, queue=100, wait_s=5.0, rate=20.0)
+    begun: list[float] = []
+
+    async def call() -> None:
+        with await limiter.acquire("origin", rated, Caller()):
+            begun.append(time.monotonic())
+
+    for _ in range(8):
+        await held.begin(limiter, 1, rated, Caller())
+    waiting = [asyncio.create_task(call()) for _ in range(6)]
+    await asyncio.sleep(0.5)
+    assert not begun
+    await held.end()
+    await asyncio.gather(*waiting)
+    assert all(later - earlier >= 0.049 for earlier, later in pairwise(begun))
 
 
 async def test_a_rate_goes_by_a_clock_that_nobody_sets(monkeypatch: pytest.MonkeyPatch) -> None:
