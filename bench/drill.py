@@ -23,7 +23,7 @@ from bench.system import own_system
 from infra.local.errors import LocalError
 from infra.local.system import System
 from services.callback.http_settings import CallbackHttpSettings
-from services.callback.lane import UNRECORDED_SHARE
+from services.callback.origin_queue import UNRECORDED_SHARE
 from shared.testing.drill.drill import DrillPlan, run_drill
 from shared.testing.drill.judging.verdict import Verdict
 from shared.testing.receiver import Receiver

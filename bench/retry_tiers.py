@@ -12,8 +12,8 @@ import secrets
 import statistics
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import psutil
 import uvloop
@@ -22,7 +22,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from services.callback.app import CallbackService
 from services.callback.delay_queue import wall_clock_ms
-from services.callback.ports import Dispatched, Where
+from services.callback.ports import Dispatch, WaitsFor, Where
 from services.callback.settings import CallbackSettings
 from shared.domain.callbacks import Delivery, SuccessfulAttempt
 from shared.domain.types import JsonText, Mode, RequestId
@@ -57,12 +57,15 @@ class Taker:
     def release(self) -> None:
         """Nobody waits."""
 
-    @asynccontextmanager
-    async def dispatch(self, delivery: Delivery, where: Where) -> AsyncIterator[Dispatched]:
+    def parked(self, waits_for: WaitsFor, wake: Callable[[], None]) -> AbstractContextManager[None]:
+        """Nobody is deferred."""
+        return nullcontext()
+
+    async def dispatch(self, delivery: Delivery, where: Where) -> Dispatch:
         """Take it."""
         now_ms = wall_clock_ms()
         self.late_ms[delivery.source].append(now_ms - delivery.not_before_ms)
-        yield SuccessfulAttempt(status=200, at_ms=now_ms, duration_ms=0.1)
+        return Dispatch(SuccessfulAttempt(status=200, at_ms=now_ms, duration_ms=0.1))
 
 
 def delivery(number: int, kind: str, not_before_ms: int) -> Delivery:

@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import base64
 import multiprocessing
+import random
 import secrets
 import time
 from dataclasses import replace
@@ -22,7 +23,9 @@ from bench.figures import Latencies, print_table
 from services.callback.dispatcher import HttpDispatcher
 from services.callback.http_settings import CallbackHttpSettings
 from services.callback.ports import Deferred, Where
+from services.callback.return_clocks import ReturnClocks
 from shared.domain.callbacks import Delivery
+from shared.domain.retry_policy import with_jitter
 from shared.domain.types import JsonText, Mode, RequestId
 from shared.kafka.producer import SupervisedProducer
 from shared.testing.receiver import Receiver
@@ -56,14 +59,16 @@ def delivery(url: str, number: int) -> Delivery:
     )
 
 
-async def deliver(dispatcher: HttpDispatcher, each: Delivery) -> None:
+async def deliver(dispatcher: HttpDispatcher, clocks: ReturnClocks, each: Delivery) -> None:
     """Attempt a delivery until it was attempted."""
     while True:
-        async with dispatcher.dispatch(each, Where(0, len(each.body))) as dispatched:
-            pass
-        if not isinstance(dispatched, Deferred):
+        dispatch = await dispatcher.dispatch(each, Where(0, len(each.body)))
+        dispatch.recorded()
+        deferred = dispatch.outcome
+        if not isinstance(deferred, Deferred):
             return
-        await asyncio.sleep(max(0.0, dispatched.not_before_ms / 1000 - time.time()))
+        delay_ms = clocks.delay_ms(deferred.refused_by, deferred.wait_ms, time.monotonic() * 1000)
+        await asyncio.sleep(with_jitter(delay_ms, random.random()) / 1000)
         each = replace(each, deferrals=each.deferrals + 1)
 
 
@@ -72,7 +77,7 @@ async def steadily(dispatcher: HttpDispatcher, url: str, rate: float, seconds: f
     durations: list[float] = []
 
     async def one(number: int, due: float) -> None:
-        await deliver(dispatcher, delivery(url, number))
+        await deliver(dispatcher, ReturnClocks(), delivery(url, number))
         durations.append((time.perf_counter() - due) * 1000)
 
     async with asyncio.TaskGroup() as tasks:
@@ -91,7 +96,8 @@ async def measure(good: str, bad: str | None, options: argparse.Namespace) -> La
     dispatcher = HttpDispatcher(settings, cast("SupervisedProducer", None))
     await dispatcher.open_connections()
     deliveries = [delivery(bad, number) for number in range(options.crowd)] if bad else []
-    crowd = [asyncio.create_task(deliver(dispatcher, each)) for each in deliveries]
+    clocks = ReturnClocks()
+    crowd = [asyncio.create_task(deliver(dispatcher, clocks, each)) for each in deliveries]
     await asyncio.sleep(1.0)
     try:
         return await steadily(dispatcher, good, options.rate, options.seconds)

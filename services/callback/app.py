@@ -11,7 +11,7 @@ from services.callback.delay_queue import DelayQueue
 from services.callback.dispatcher import HttpDispatcher
 from services.callback.handlers import CallbackHandler
 from services.callback.known import KnownCallbacks
-from services.callback.ports import Dispatcher, Ownership
+from services.callback.ports import Dispatcher, Lease
 from services.callback.recorder import Recorder
 from services.callback.settings import CallbackSettings
 from shared.http.health import HealthServer
@@ -27,7 +27,7 @@ log = structlog.get_logger()
 SHORTEST_TIER_MS: Final = min(TIER_DELAY_MS.values())
 """It takes what is due sooner, too; the others only what is not due before their delay."""
 
-MakeDispatcher = Callable[[CallbackSettings, SupervisedProducer, Ownership], Dispatcher]
+MakeDispatcher = Callable[[CallbackSettings, SupervisedProducer, Lease], Dispatcher]
 
 
 class CallbackService:
@@ -84,11 +84,11 @@ class CallbackService:
                 await consuming
                 following.cancel()
 
-    def ownership_is_proven(self) -> bool:
+    def is_valid(self) -> bool:
         """Whether the group has confirmed lately that the deliveries are this member's to make."""
         return self._consumer.ownership_is_proven()
 
-    async def prove_ownership(self) -> None:
+    async def renew(self) -> None:
         """Return once it has."""
         await self._consumer.prove_ownership()
 
@@ -111,10 +111,8 @@ class CallbackService:
         await stopping
 
 
-def _http_dispatcher(
-    settings: CallbackSettings, producer: SupervisedProducer, ownership: Ownership
-) -> Dispatcher:
-    return HttpDispatcher(settings, producer, ownership=ownership)
+def _http_dispatcher(settings: CallbackSettings, producer: SupervisedProducer, lease: Lease) -> Dispatcher:
+    return HttpDispatcher(settings, producer, lease=lease)
 
 
 def create_app(

@@ -5,8 +5,11 @@ committed. A crash in between repeats an attempt or leaves a second copy of a re
 stale; it never loses a delivery.
 """
 
+import asyncio
 import random
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -14,14 +17,24 @@ import structlog
 from services.callback import metrics
 from services.callback.attempt_log import log_attempt
 from services.callback.delay_queue import DelayQueue, wall_clock_ms
+from services.callback.in_flight import InFlight
 from services.callback.inbox import UnreadableRecordError, read_delivery
 from services.callback.known import KnownCallbacks
-from services.callback.ports import DeferralReason, Deferred, Disabled, Dispatched, Dispatcher, Where
+from services.callback.ports import (
+    DeferralReason,
+    Deferred,
+    Disabled,
+    Dispatched,
+    Dispatcher,
+    WaitsFor,
+    Where,
+)
 from services.callback.recorder import Recorder
+from services.callback.return_clocks import ReturnClocks
+from services.callback.schedule import read_schedule
 from services.callback.settings import CallbackSettings
-from services.callback.turns import Turns
 from shared.domain.callbacks import CallbackEvent, Delivery
-from shared.domain.delay import Due, Hop, WaitUntil, next_step
+from shared.domain.delay import Due, Hop, WaitUntil, next_step, pick_tier
 from shared.domain.delivering import (
     Abandon,
     Defer,
@@ -33,9 +46,10 @@ from shared.domain.delivering import (
     decide_delivery,
     decide_disabled,
 )
+from shared.domain.retry_policy import deferral_ms
 from shared.events.envelope import first_header
 from shared.kafka.records import Partition, Record
-from shared.kafka.topics import TIER_DELAY_MS, topic_name
+from shared.kafka.topics import TIER_DELAY_MS, Topic, topic_name
 
 __all__ = ["CallbackHandler"]
 
@@ -44,6 +58,11 @@ log = structlog.get_logger()
 Decision = Delivered | TryAgain | Defer | Abandon
 
 IN_WORK: Final = "in_work"
+SHORTEST_ABSENCE_MS: Final = 1_000
+"""A deferred delivery waits so long whatever its destination does, so that it is appended once a second at
+most."""
+
+_TIER_OF_DELAY: Final[Mapping[int, Topic]] = {delay_ms: topic for topic, delay_ms in TIER_DELAY_MS.items()}
 
 
 class CallbackHandler:
@@ -61,7 +80,8 @@ class CallbackHandler:
         self._recorder = recorder
         self._known = known
         self._heap = heap
-        self._turns = Turns()
+        self._in_flight = InFlight()
+        self._clocks = ReturnClocks()
         self._retries = settings.retry_policy()
         self._deferrals = settings.deferral_policy()
         self._tiers: Mapping[str, int] = {
@@ -82,26 +102,68 @@ class CallbackHandler:
         Raises:
             ReleaseRecord: it waits for its time, and the service stops.
         """
-        delivery = self._read(record)
-        if delivery is None:
+        if record.topic in self._tiers and not await self._wait(record):
             return
-        if record.topic in self._tiers:
-            not_before_ms = delivery.not_before_ms
-            del delivery  # what waits holds its record only, not the body once more
-            if not await self._wait(record, not_before_ms):
-                return
-            delivery = self._read(record)
-        if delivery is not None:
-            await self._attempt(record, delivery)
-
-    def _read(self, record: Record) -> Delivery | None:
-        """The delivery that `record` asks for, unless that is done or cannot be read."""
         try:
             delivery = read_delivery(record)
         except UnreadableRecordError as error:
             _alarm(record, error)
-            return None
-        return None if delivery is None or self._refused(record, delivery) else delivery
+            return
+        if delivery is not None:
+            await self._attempt(record, delivery)
+
+    async def _wait(self, record: Record) -> bool:
+        """Wait until `record` is due; False when it has moved on to another tier instead."""
+        schedule = read_schedule(record)
+        if schedule is None:
+            return True
+        not_before_ms = schedule.not_before_ms
+        with metrics.WAITING.labels(record.topic).track_inprogress():
+            while True:
+                now_ms = wall_clock_ms()
+                step = next_step(
+                    not_before_ms=not_before_ms,
+                    appended_ms=record.timestamp_ms,
+                    delay_ms=self._tiers[record.topic],
+                    now_ms=now_ms,
+                )
+                match step:
+                    case WaitUntil(at_ms):
+                        if await self._rest(record, at_ms, schedule.waits_for):
+                            return True
+                    case Hop(remainder_ms):
+                        await self._recorder.hop(
+                            record, _TIER_OF_DELAY[pick_tier(_TIER_OF_DELAY, remainder_ms)]
+                        )
+                        metrics.HOPS.labels(record.topic).inc()
+                        return False
+                    case Due():
+                        late_s = (now_ms - max(not_before_ms, record.timestamp_ms)) / 1000
+                        metrics.LATENESS_SECONDS.labels(record.topic).observe(late_s)
+                        return True
+
+    async def _rest(self, record: Record, at_ms: int, waits_for: WaitsFor | None) -> bool:
+        """Wait until `at_ms`; True as soon as the destination that `record` waits for takes it."""
+        if waits_for is None:
+            await self._heap.wait_until(at_ms)
+            return False
+        await self._heap.wait_until(min(record.timestamp_ms + SHORTEST_ABSENCE_MS, at_ms))
+        loop = asyncio.get_running_loop()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None) as wait:
+                with self._dispatcher.parked(waits_for, lambda: wait.reschedule(loop.time())):
+                    await self._heap.wait_until(at_ms)
+        return wait.expired()
+
+    async def _attempt(self, record: Record, delivery: Delivery) -> None:
+        """Attempt `delivery`, unless it repeats what is under way or done."""
+        async with self._in_flight.attempting(delivery) as is_first:
+            if not is_first:
+                metrics.REFUSED.labels(IN_WORK).inc()
+            elif not self._refused(record, delivery):
+                if delivery.replay_count:
+                    self._known.of(record.partition).expect(delivery)
+                await self._dispatch(record, delivery)
 
     def _refused(self, record: Record, delivery: Delivery) -> bool:
         """Whether `delivery` repeats what is known: any known callback has had its outcome already."""
@@ -115,47 +177,14 @@ class CallbackHandler:
             log.debug("callback.repeat", position=record.position, id=delivery.request_id, reason=refusal)
         return refusal is not None
 
-    async def _wait(self, record: Record, not_before_ms: int) -> bool:
-        """Wait until the delivery in `record` is due; False when it has moved on to another tier instead."""
-        appended_ms = record.timestamp_ms
-        with metrics.WAITING.labels(record.topic).track_inprogress():
-            while True:
-                now_ms = wall_clock_ms()
-                step = next_step(
-                    not_before_ms=not_before_ms,
-                    appended_ms=appended_ms,
-                    delay_ms=self._tiers[record.topic],
-                    now_ms=now_ms,
-                )
-                match step:
-                    case WaitUntil(at_ms):
-                        await self._heap.wait_until(at_ms)
-                    case Hop():
-                        await self._hop(record)
-                        return False
-                    case Due():
-                        late_s = (now_ms - max(not_before_ms, appended_ms)) / 1000
-                        metrics.LATENESS_SECONDS.labels(record.topic).observe(late_s)
-                        return True
-
-    async def _hop(self, record: Record) -> None:
-        delivery = self._read(record)
-        if delivery is not None:
-            await self._recorder.postpone(delivery, _trace(record))
-            metrics.HOPS.labels(record.topic).inc()
-
-    async def _attempt(self, record: Record, delivery: Delivery) -> None:
-        async with self._turns.turn(delivery) as is_mine:
-            if not is_mine:
-                metrics.REFUSED.labels(IN_WORK).inc()
-            elif not self._refused(record, delivery):
-                if delivery.replay_count:
-                    self._known.of(record.partition).expect(delivery)
-                where = Where(record.partition, record.size)
-                async with self._dispatcher.dispatch(delivery, where) as dispatched:
-                    decision = self._decide(delivery, dispatched)
-                    await self._carry_out(record, decision)
-                log_attempt(record, delivery, dispatched, decision)
+    async def _dispatch(self, record: Record, delivery: Delivery) -> None:
+        dispatch = await self._dispatcher.dispatch(delivery, Where(record.partition, record.size))
+        try:
+            decision = self._decide(delivery, dispatch.outcome)
+            await self._carry_out(record, dispatch.outcome, decision)
+        finally:
+            dispatch.recorded()
+        log_attempt(record, delivery, dispatch.outcome, decision)
 
     def _decide(self, delivery: Delivery, dispatched: Dispatched) -> Decision:
         jitter = random.random()  # noqa: S311 - spreads load, hides no secret
@@ -166,8 +195,7 @@ class CallbackHandler:
                     self._deferrals,
                     dispatched.reason,
                     now_ms=wall_clock_ms(),
-                    not_before_ms=dispatched.not_before_ms,
-                    has_turn=dispatched.reason is not DeferralReason.BREAKER_OPEN,
+                    delay_ms=self._delay_ms(delivery, dispatched),
                     jitter=jitter,
                 )
             case Disabled(message=message):
@@ -175,17 +203,27 @@ class CallbackHandler:
             case attempt:
                 return decide_attempt(delivery, attempt, self._retries, jitter=jitter)
 
-    async def _carry_out(self, record: Record, decision: Decision) -> None:
+    def _delay_ms(self, delivery: Delivery, deferred: Deferred) -> int:
+        """The delay of the tier in which `delivery` waits; longer and longer where nobody is there."""
+        wait_ms = deferred.wait_ms
+        if deferred.reason is DeferralReason.BREAKER_OPEN:
+            wait_ms = deferral_ms(self._deferrals, delivery.deferrals, wait_ms)
+        return self._clocks.delay_ms(deferred.refused_by, wait_ms, time.monotonic() * 1000)
+
+    async def _carry_out(self, record: Record, dispatched: Dispatched, decision: Decision) -> None:
         """Append what `decision` says, in its order."""
         trace = _trace(record)
         match decision:
             case Delivered():
                 await self._state(record, decision.fact)
             case TryAgain():
-                await self._recorder.postpone(decision.postponed, trace)
+                tier = _TIER_OF_DELAY[pick_tier(_TIER_OF_DELAY, decision.wait_ms)]
+                await self._recorder.postpone(decision.postponed, tier, trace)
                 await self._state(record, decision.fact)
             case Defer():
-                await self._recorder.postpone(decision.postponed, trace)
+                waits_for = dispatched.waits_for if isinstance(dispatched, Deferred) else None
+                tier = _TIER_OF_DELAY[decision.delay_ms]
+                await self._recorder.postpone(decision.postponed, tier, trace, waits_for=waits_for)
                 self._known.of(record.partition).expect(decision.postponed)
             case Abandon():
                 await self._recorder.bury(decision.letter, trace)

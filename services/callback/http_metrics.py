@@ -11,6 +11,7 @@ __all__ = [
     "LANES",
     "LOOP_LATE_SECONDS",
     "OPENINGS",
+    "PARKED",
     "QUEUED",
     "QUEUE_SECONDS",
 ]
@@ -22,9 +23,12 @@ QUEUE_SECONDS: Final = Histogram(
     "How long deliveries that had to wait for a call waited.",
     buckets=(0.01, 0.1, 0.5, 1, 2, 5, 10, 20, 40),
 )
+PARKED: Final = Gauge(
+    "consuma_callback_parked", "Deferred deliveries in memory that go once their destination takes them."
+)
 LANES: Final = Gauge("consuma_callback_origins", "Origins whose limits and pace are remembered.")
 LOOP_LATE_SECONDS: Final = Gauge(
-    "consuma_callback_loop_late_seconds", "How late the event loop is on average: above 0.025 it is behind."
+    "consuma_callback_loop_late_seconds", "How late the event loop is on average."
 )
 BREAKERS: Final = Gauge(
     "consuma_callback_breakers", "Breakers that are open or have counted failures, by level.", ["level"]

@@ -1,6 +1,7 @@
 """Settings of the HTTP side of the callback service: secrets, deadlines, limits, allowed networks."""
 
 from pathlib import Path
+from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit
 from typing import Final
 
 from pydantic import Field, SecretStr, field_validator
@@ -13,6 +14,8 @@ from shared.settings import KafkaSettings
 __all__ = ["CallbackHttpSettings", "parse_ports"]
 
 LAST_PORT: Final = 65_535
+OWN_FILES: Final = 256
+"""For connections to brokers and those that are kept though idle."""
 
 
 class CallbackHttpSettings(KafkaSettings):
@@ -58,7 +61,9 @@ class CallbackHttpSettings(KafkaSettings):
         default=250,
         ge=0,
         le=25_000,
-        description="Most of a partition that wait for a call to an origin; to all, half as many again.",
+        description=(
+            "Most of a partition that wait for a call to an origin or are in it; to all, half as many again."
+        ),
     )
     callback_queue_bytes: int = Field(
         default=4 * 1024 * 1024,
@@ -69,13 +74,24 @@ class CallbackHttpSettings(KafkaSettings):
         default=5_000,
         ge=0,
         le=30_000,
-        description="Longest such wait in a queue that stands, in ms; in one that moves, four times that.",
+        description=(
+            "How long a call may take until nobody waits beside it, in ms; the longest wait is four such."
+        ),
     )
     callback_total_concurrency: int = Field(
-        default=256, ge=1, le=10_000, description="Most calls at a time, all origins together."
+        default=4_096,
+        ge=1,
+        le=20_000,
+        description=(
+            "Most calls at a time, all origins together, and as many sockets; a submitter or an address has "
+            "a quarter of them at most."
+        ),
     )
     callback_rate: float = Field(
         default=0.0, ge=0.0, description="Most calls a second to one origin; 0 for no limit."
+    )
+    retry_after_cap_ms: int = Field(
+        default=3_600_000, ge=0, description="Most that a receiver's Retry-After can put calls off, in ms."
     )
     breaker_failures: int = Field(
         default=5, ge=1, le=1_000, description="Failures in a row after which a destination is left alone."
@@ -91,9 +107,21 @@ class CallbackHttpSettings(KafkaSettings):
     )
 
     @property
+    def most_calls(self) -> int:
+        """Most calls at a time: each has a socket, and the process needs some files for itself."""
+        files, _ = getrlimit(RLIMIT_NOFILE)
+        free = self.callback_total_concurrency if files == RLIM_INFINITY else files - OWN_FILES
+        return max(1, min(self.callback_total_concurrency, free))
+
+    @property
+    def begin_reserve(self) -> int:
+        """Deliveries of a partition that may be in a call besides, if it can begin at once."""
+        return self.callback_queue // 4
+
+    @property
     def all_queues(self) -> int:
-        """Most deliveries of a partition that wait for calls to any origin."""
-        return self.callback_queue * 3 // 2
+        """Most deliveries of a partition that wait for calls to any origin, or are in them."""
+        return self.callback_queue * 3 // 2 + self.callback_concurrency
 
     @property
     def all_queues_bytes(self) -> int:

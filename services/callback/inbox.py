@@ -5,11 +5,15 @@ from typing import Final
 from services.callback.body import first_delivery
 from shared.domain.callbacks import Delivery
 from shared.domain.requests import RequestFailed, RequestStarted, RequestSucceeded
+from shared.domain.types import Mode
 from shared.events.codec import EVENT_TYPES, MalformedEventError, UnknownEventError, decode
 from shared.events.envelope import first_header
 from shared.kafka.records import Record
 
 __all__ = ["UnreadableRecordError", "read_delivery"]
+
+SYNC: Final = Mode.SYNC.value
+"""Who waits for an outcome is not called back: it is not decoded."""
 
 STARTED: Final = next(name for name, event in EVENT_TYPES.items() if event is RequestStarted)
 
@@ -24,7 +28,7 @@ def read_delivery(record: Record) -> Delivery | None:
     Raises:
         UnreadableRecordError: it is none of the events that belong where it lies.
     """
-    if first_header(record.headers, "ce_type") == STARTED:
+    if first_header(record.headers, "ce_type") == STARTED or first_header(record.headers, "ce_mode") == SYNC:
         return None
     try:
         _, event = decode(record.headers, record.value)

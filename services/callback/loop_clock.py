@@ -12,10 +12,6 @@ TICK_S: Final = 0.1
 STALL_S: Final = 0.3
 """A gap between two ticks counts as no more than this."""
 
-BEHIND_S: Final = 0.025
-"""Ticks that come so late on average tell of a loop with more to do than it gets done. A tick counts as no
-later than its interval, so that it takes six such in a row."""
-
 SMOOTHING: Final = 0.05
 
 
@@ -31,11 +27,6 @@ class LoopClock:
         self._lost_s = 0.0
         self._late_s = 0.0
         self._ticked_s: float | None = None
-
-    @property
-    def is_behind(self) -> bool:
-        """Whether the loop has been late of late."""
-        return self._late_s > BEHIND_S
 
     def now_s(self) -> float:
         """The time now."""

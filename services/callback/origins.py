@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from yarl import URL
 
 from services.callback.http_settings import CallbackHttpSettings
-from services.callback.lane import LaneLimits
+from services.callback.origin_queue import OriginLimits
 from services.callback.signing import SecretError, Signer, parse_secrets
 
 __all__ = ["Origin", "Origins", "OriginsError", "load_origins", "origin_of"]
@@ -48,7 +48,7 @@ class Origin:
 
     name: str
     signer: Signer
-    limits: LaneLimits
+    limits: OriginLimits
     timeout_s: float
     headers: Mapping[str, str] = field(repr=False)
 
@@ -99,7 +99,7 @@ class Origins:
         return Origin(
             name=name,
             signer=_signer(name, own) or self._signer,
-            limits=LaneLimits(
+            limits=OriginLimits(
                 concurrency=own.concurrency or general.callback_concurrency,
                 queue=general.callback_queue if own.queue is None else own.queue,
                 queue_bytes=general.callback_queue_bytes,

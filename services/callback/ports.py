@@ -4,10 +4,11 @@ The log's side knows deliveries, attempts and tiers; the HTTP side knows destina
 one call, which says what came of a delivery and never raises for anything that a receiver does.
 """
 
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from shared.domain.callbacks import Delivery, FailedAttempt, SuccessfulAttempt
 
@@ -16,9 +17,11 @@ __all__ = [
     "DeferralReason",
     "Deferred",
     "Disabled",
+    "Dispatch",
     "Dispatched",
     "Dispatcher",
-    "Ownership",
+    "Lease",
+    "WaitsFor",
     "Where",
 ]
 
@@ -31,12 +34,24 @@ class DeferralReason(StrEnum):
     RATE_LIMITED = "rate_limited"
 
 
+class WaitsFor(NamedTuple):
+    """Where a deferred delivery is to go: an origin, and the id of a destination there."""
+
+    origin: str
+    destination: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deferred:
-    """Not attempted, and no attempt spent. Pointless before `not_before_ms`; 0 leaves it to the tiers."""
+    """Not attempted, and no attempt spent. Trying before `wait_ms` have passed is pointless.
+
+    `refused_by` names the origin or destination that is busy or left alone.
+    """
 
     reason: DeferralReason
-    not_before_ms: int = 0
+    wait_ms: int = 0
+    refused_by: str = ""
+    waits_for: WaitsFor | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,28 +72,43 @@ class Where:
 Dispatched = SuccessfulAttempt | FailedAttempt | Deferred | Disabled
 
 
-class Ownership(Protocol):
+def _nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """What came of a delivery. `recorded` is to be called, once, when that is recorded or cannot be.
+
+    How many attempts of an origin are unrecorded is bounded, as a death repeats them.
+    """
+
+    outcome: Dispatched
+    recorded: Callable[[], None] = _nothing
+
+
+class Lease(Protocol):
     """Whether deliveries are still this process's to make: one that was stopped for long cannot know."""
 
-    def ownership_is_proven(self) -> bool:
+    def is_valid(self) -> bool:
         """Whether that was confirmed lately: to be asked right before a call."""
 
-    async def prove_ownership(self) -> None:
+    async def renew(self) -> None:
         """Return once it is; what is not ours any more is cancelled instead."""
 
 
 class _Alone:
     """Nobody else could make them."""
 
-    def ownership_is_proven(self) -> bool:
+    def is_valid(self) -> bool:
         return True
 
-    async def prove_ownership(self) -> None:
+    async def renew(self) -> None:
         pass
 
 
 ALONE: Final = _Alone()
-"""The ownership of a dispatcher that is used by itself."""
+"""The lease of a dispatcher that is used by itself."""
 
 
 class Dispatcher(Protocol):
@@ -100,11 +130,13 @@ class Dispatcher(Protocol):
     def release(self) -> None:
         """The service stops: what waits for a call is left to the next owner, calls under way go on."""
 
-    def dispatch(self, delivery: Delivery, where: Where) -> AbstractAsyncContextManager[Dispatched]:
+    async def dispatch(self, delivery: Delivery, where: Where) -> Dispatch:
         """Send `delivery`, whose record lies there, once, unless it has to wait or must not be sent.
 
-        Entered with what came of it, within the total deadline of an attempt and the bounded wait in its
-        destination's queue, unless the log is away, which is waited for. Raises only when it is cancelled or,
-        `ReleaseRecord`, released. What came of it is to be recorded before the exit: how many attempts of an
-        origin are unrecorded is bounded, as a death repeats them.
+        Returns within the total deadline of an attempt and the bounded wait in its destination's queue,
+        unless the log is away, which is waited for. Raises only when it is cancelled or, `ReleaseRecord`,
+        released.
         """
+
+    def parked(self, waits_for: WaitsFor, wake: Callable[[], None]) -> AbstractContextManager[None]:
+        """While entered, `wake` is called, at most once, when that destination can take a delivery."""

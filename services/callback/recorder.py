@@ -1,6 +1,7 @@
 """Writes down what came of deliveries: retries and dead letters first, then the facts, each acknowledged."""
 
 import asyncio
+from dataclasses import replace
 from typing import Final
 from uuid import uuid4
 
@@ -8,13 +9,14 @@ import structlog
 
 from services.callback import metrics
 from services.callback.delay_queue import wall_clock_ms
+from services.callback.ports import WaitsFor
+from services.callback.schedule import waits_for_headers
 from shared.domain.callbacks import CallbackEvent, Delivery, DeliveryDeadLettered
-from shared.domain.delay import pick_tier
 from shared.events.codec import Event, Origin, encode
 from shared.kafka.backoff import backoff_s
 from shared.kafka.producer import SendRefused, SupervisedProducer
-from shared.kafka.records import OutgoingRecord
-from shared.kafka.topics import TIER_DELAY_MS, Topic
+from shared.kafka.records import OutgoingRecord, Record
+from shared.kafka.topics import Topic
 
 __all__ = ["Recorder"]
 
@@ -23,8 +25,6 @@ log = structlog.get_logger()
 SOURCE: Final = "/consuma/callback"
 LONGEST_WAIT_S: Final = 30.0
 """Between two tries of what the log refuses."""
-
-_TIER_OF_DELAY: Final = {delay_ms: topic for topic, delay_ms in TIER_DELAY_MS.items()}
 
 
 class Recorder:
@@ -36,28 +36,27 @@ class Recorder:
     def __init__(self, producer: SupervisedProducer) -> None:
         self._producer = producer
 
-    async def postpone(self, delivery: Delivery, traceparent: str | None) -> Topic:
-        """Append `delivery` to the tier that fits what is left until it is due; returns the tier."""
-        remainder_ms = delivery.not_before_ms - wall_clock_ms()
-        tier = _TIER_OF_DELAY[pick_tier(_TIER_OF_DELAY, remainder_ms)]
-        await self._append(tier, delivery, traceparent)
-        return tier
+    async def postpone(
+        self, delivery: Delivery, tier: Topic, traceparent: str | None, *, waits_for: WaitsFor | None = None
+    ) -> None:
+        """Append `delivery` to `tier`; one that was deferred, with the destination that it waits for."""
+        record = _record(tier, delivery, traceparent)
+        await self._until_written(replace(record, headers=record.headers + waits_for_headers(waits_for)))
+
+    async def hop(self, record: Record, tier: Topic) -> None:
+        """Append what `record` holds to `tier`, byte for byte."""
+        await self._until_written(
+            OutgoingRecord(topic=tier, key=record.key, value=record.value, headers=record.headers)
+        )
 
     async def bury(self, letter: DeliveryDeadLettered, traceparent: str | None) -> None:
         """Append `letter` to the dead-letter queue."""
-        await self._append(Topic.CALLBACKS_DLQ, letter, traceparent)
+        await self._until_written(_record(Topic.CALLBACKS_DLQ, letter, traceparent))
         metrics.LETTERS.labels(letter.reason).inc()
 
     async def state(self, fact: CallbackEvent, traceparent: str | None) -> None:
         """Append a fact."""
-        await self._append(Topic.CALLBACKS, fact, traceparent)
-
-    async def _append(self, topic: Topic, event: Event, traceparent: str | None) -> None:
-        origin = Origin(event_id=str(uuid4()), source=SOURCE, now_ms=wall_clock_ms(), traceparent=traceparent)
-        encoded = encode(event, origin)
-        await self._until_written(
-            OutgoingRecord(topic=topic, key=encoded.key, value=encoded.value, headers=encoded.headers)
-        )
+        await self._until_written(_record(Topic.CALLBACKS, fact, traceparent))
 
     async def _until_written(self, record: OutgoingRecord) -> None:
         """Append `record`, even if the log refuses it until a person has mended what is wrong.
@@ -74,3 +73,9 @@ class Recorder:
             else:
                 return
         raise AssertionError("back-off is endless")
+
+
+def _record(topic: Topic, event: Event, traceparent: str | None) -> OutgoingRecord:
+    origin = Origin(event_id=str(uuid4()), source=SOURCE, now_ms=wall_clock_ms(), traceparent=traceparent)
+    encoded = encode(event, origin)
+    return OutgoingRecord(topic=topic, key=encoded.key, value=encoded.value, headers=encoded.headers)

@@ -5,8 +5,8 @@ from typing import Final, Self
 from pydantic import Field, field_validator, model_validator
 
 from services.callback.http_settings import CallbackHttpSettings
+from services.callback.origin_queue import LONGEST_WAITS
 from shared.domain.delay import parse_schedule
-from shared.domain.pacing import LONGEST_WAITS
 from shared.domain.retry_policy import DeferralPolicy, ErrorClass, RetryPolicy
 from shared.settings import ServiceSettings
 
@@ -26,14 +26,11 @@ class CallbackSettings(ServiceSettings, CallbackHttpSettings):
         default_factory=dict,
         description='Schedules of single classes of errors, as JSON: {"dns": "30s,10m", "http_429": "5s"}.',
     )
-    retry_after_cap_ms: int = Field(
-        default=3_600_000, ge=0, description="Most that a receiver's Retry-After can put a retry off, in ms."
-    )
     deferral_schedule: str = Field(
         default="1s,1s,5s,5s,5s,30s,30s,30s,2m",
         description=(
-            "Waits of a delivery whose destination is left alone, the last one repeated; where its queue is "
-            "full, the first one is the shortest."
+            "Shortest waits of a delivery whose destination is left alone, the last one repeated; it goes "
+            "sooner if that is found to be well."
         ),
     )
     deferral_limit_ms: int = Field(

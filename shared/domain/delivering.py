@@ -28,8 +28,7 @@ from shared.domain.retry_policy import (
     Retry,
     RetryPolicy,
     decide_retry,
-    deferral_ms,
-    turn_ms,
+    with_jitter,
 )
 from shared.domain.types import facts_of
 
@@ -72,17 +71,19 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TryAgain:
-    """Append `postponed` to a tier, then record the fact."""
+    """Append `postponed` to the tier that fits `wait_ms`, then record the fact."""
 
     postponed: Delivery
+    wait_ms: int
     fact: CallbackAttempted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Defer:
-    """Append `postponed` to a tier: nothing has happened yet."""
+    """Append `postponed` to the tier of `delay_ms`: nothing has happened yet."""
 
     postponed: Delivery
+    delay_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +138,7 @@ def decide_attempt(
         case Retry(not_before_ms):
             return TryAgain(
                 postponed=_postponed(delivery, attempt, not_before_ms),
+                wait_ms=not_before_ms - attempt.at_ms,
                 fact=_attempted(delivery, attempt, retry_at_ms=not_before_ms),
             )
         case GiveUp(reason):
@@ -153,33 +155,23 @@ def decide_attempt(
 
 
 def decide_deferral(
-    delivery: Delivery,
-    policy: DeferralPolicy,
-    reason: str,
-    *,
-    now_ms: int,
-    not_before_ms: int,
-    has_turn: bool,
-    jitter: float,
+    delivery: Delivery, policy: DeferralPolicy, reason: str, *, now_ms: int, delay_ms: int, jitter: float
 ) -> Defer | Abandon:
-    """What follows when `delivery` cannot be attempted now; trying before `not_before_ms` is pointless.
+    """What follows when `delivery` cannot be attempted now and is to wait in the tier of `delay_ms`.
 
-    `has_turn` says that this is a turn, given out at the pace of the destination. One that has been deferred
-    for as long as the policy allows is given up.
+    One that has been deferred for as long as the policy allows is given up.
     """
     since_ms = now_ms if delivery.deferred_since_ms is None else delivery.deferred_since_ms
     if now_ms - since_ms >= policy.limit_ms:
         message = f"could not be attempted for {(now_ms - since_ms) // 1000} s ({reason})"
         return _abandon_unattempted(delivery, GiveUpReason.UNAVAILABLE, message, now_ms)
-    wait = turn_ms if has_turn else deferral_ms
-    wait_ms = wait(policy, delivery.deferrals, max(not_before_ms - now_ms, 0), jitter)
     postponed = replace(
         delivery,
-        not_before_ms=now_ms + wait_ms,
+        not_before_ms=now_ms + with_jitter(delay_ms, jitter),
         deferrals=delivery.deferrals + 1,
         deferred_since_ms=since_ms,
     )
-    return Defer(postponed=postponed)
+    return Defer(postponed=postponed, delay_ms=delay_ms)
 
 
 def decide_disabled(delivery: Delivery, message: str, *, now_ms: int) -> Abandon:

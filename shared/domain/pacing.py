@@ -1,34 +1,21 @@
-"""Spreading calls over time: a rate that is kept, and turns given out one after the other."""
+"""Spreading calls over time: a rate that is kept, and turns to come back that are given out one by one."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
 from typing import Final
 
-__all__ = [
-    "LONGEST_WAITS",
-    "NO_PACE",
-    "Pace",
-    "most_waiting",
-    "next_turn",
-    "pace_ms",
-    "reserve",
-    "took",
-]
+from shared.domain.delay import pick_tier
 
-SMOOTHING: Final = 0.2
-UNKNOWN_CALL_MS: Final = 50.0
-"""How long a call takes, as long as none was made."""
+__all__ = ["RETURN_MS", "next_return", "reserve"]
 
-CLOSEST_MS: Final = 1.0
-"""Turns are never closer: a crowd that comes back at once would cost more than it could deliver."""
+RETURN_MS: Final = 25.0
+"""Between two of a destination that come back by the same delay. Each that comes back in vain is appended
+once more, so this bounds the cost of a backlog: 40 appends a second for each delay, however long it lasts."""
 
-FARTHEST_MS: Final = 60_000
-"""So far turns are given out; beyond, the pace of today says nothing."""
+AT_ONCE: Final = 0.25
+"""So much of a delay's turns may be given out at once, which lets a short backlog come back soon."""
 
-PATIENCE: Final = 2
-"""Who has waited for a span of time stays if at the pace of that span it is served within so many."""
-
-LONGEST_WAITS: Final = PATIENCE + 2
-"""So many spans one waits at most: the first, `PATIENCE` at its pace, and one more for a pace that falls."""
+LONGEST_ASKED_MS: Final = 120_000
+"""Longer delays are for those who find no turn in a shorter one."""
 
 
 def reserve(free_ms: float, now_ms: float, per_second: float) -> tuple[float, float]:
@@ -40,53 +27,19 @@ def reserve(free_ms: float, now_ms: float, per_second: float) -> tuple[float, fl
     return begin_ms - now_ms, begin_ms + 1_000 / per_second
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
-    """The pace of a destination: how long calls take, where any was made.
+def next_return(
+    free_ms: Mapping[int, float], delays_ms: Iterable[int], wait_ms: int, now_ms: float
+) -> tuple[int, float]:
+    """By which of `delays_ms` one comes back that should not before `wait_ms`, and when that is free again.
 
-    `steady_ms` follows `call_ms` ten times more slowly: a few slow calls tell nothing of what is to come,
-    unless they take a thousand times as long.
+    It is the longest that is no longer than `wait_ms`, or the next one after it that has turns left. The
+    longest of all has turns for everybody. `free_ms` tells of each delay when it is free again.
     """
-
-    call_ms: float | None = None
-    steady_ms: float = UNKNOWN_CALL_MS
-
-    @property
-    def known_ms(self) -> float:
-        """How long a call takes, or is taken to take."""
-        return UNKNOWN_CALL_MS if self.call_ms is None else self.call_ms
-
-
-NO_PACE: Final = Pace()
-
-
-def took(pace: Pace, call_ms: float) -> Pace:
-    """The pace after another call."""
-    known_ms = call_ms if pace.call_ms is None else pace.call_ms
-    return replace(
-        pace,
-        call_ms=known_ms + SMOOTHING * (call_ms - known_ms),
-        steady_ms=pace.steady_ms + SMOOTHING / 10 * (call_ms - pace.steady_ms),
-    )
-
-
-def next_turn(free_ms: float, earliest_ms: float, apart_ms: float, spread: float) -> tuple[int, float]:
-    """When to come back, for one that cannot be taken now, and from when on the next one may, in ms.
-
-    Turns are `apart_ms` apart; `free_ms` is that of the turn before. Where turns are given out too far ahead,
-    `spread`, a number drawn from [0, 1), decides instead.
-    """
-    turn_ms = max(free_ms, earliest_ms)
-    if turn_ms - earliest_ms > FARTHEST_MS:
-        return int(earliest_ms + FARTHEST_MS * (1 + spread) / 2), free_ms
-    return int(turn_ms), turn_ms + max(CLOSEST_MS, apart_ms)
-
-
-def most_waiting(pace: Pace, concurrency: int, wait_s: float) -> int:
-    """How many may wait if none is to wait longer than `PATIENCE` times `wait_s`; `concurrency` at least."""
-    return max(concurrency, int(concurrency * PATIENCE * wait_s * 1_000 / max(pace.steady_ms, CLOSEST_MS)))
-
-
-def pace_ms(pace: Pace, concurrency: int) -> float:
-    """The time from one call's end to the next one's, with `concurrency` at a time."""
-    return pace.known_ms / concurrency
+    ordered = sorted(delays_ms)
+    shortest_ms = pick_tier(ordered, min(wait_ms, LONGEST_ASKED_MS))
+    for delay_ms in ordered:
+        turn_ms = max(free_ms.get(delay_ms, 0.0), now_ms)
+        has_turn = turn_ms - now_ms <= delay_ms * AT_ONCE or delay_ms == ordered[-1]
+        if delay_ms >= shortest_ms and has_turn:
+            return delay_ms, turn_ms + RETURN_MS
+    raise AssertionError("the longest delay has turns for everybody")

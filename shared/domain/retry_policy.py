@@ -24,7 +24,7 @@ __all__ = [
     "classify_status",
     "decide_retry",
     "deferral_ms",
-    "turn_ms",
+    "with_jitter",
 ]
 
 
@@ -76,7 +76,11 @@ DEFAULT_DEFERRALS_MS: Final = (1_000, 1_000, 5_000, 5_000, 5_000, 30_000, 30_000
 is asked again soon while its backlog is short, and a long backlog costs little."""
 
 JITTER_SHARE: Final = 0.1
-JITTER_CAP_MS: Final = 5_000
+JITTER_CAP_MS: Final = 900
+"""Less than the last second of a wait, which memory holds: jitter needs no further append."""
+
+LONGEST_DEFERRAL_MS: Final = 3_600_000
+"""Where so many wait that shorter ones have no turns left."""
 
 _REQUEST_TIMEOUT: Final = 408
 _TOO_EARLY: Final = 425
@@ -116,12 +120,15 @@ class RetryPolicy:
 
     def _longest_wait_ms(self, delay_ms: int) -> int:
         longest_ms = max(delay_ms, self.retry_after_cap_ms)
-        return longest_ms + _jitter_ms(longest_ms, 1.0)
+        return with_jitter(longest_ms, 1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeferralPolicy:
-    """Waits in ms between tries to attempt a delivery; the last is repeated until `limit_ms` have passed."""
+    """Shortest waits in ms between tries to attempt a delivery to a destination that is left alone.
+
+    The last is repeated until `limit_ms` have passed.
+    """
 
     ladder_ms: tuple[int, ...] = DEFAULT_DEFERRALS_MS
     limit_ms: int = 24 * 3_600_000
@@ -132,8 +139,7 @@ class DeferralPolicy:
 
     def worst_case_ms(self) -> int:
         """Longest time that one attempt can be put off."""
-        longest_ms = max(self.ladder_ms)
-        return self.limit_ms + longest_ms + _jitter_ms(longest_ms, 1.0)
+        return self.limit_ms + with_jitter(max(*self.ladder_ms, LONGEST_DEFERRAL_MS), 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,27 +178,15 @@ def decide_retry(
     delay_ms = ladder[attempt - 1]
     if retry_after_ms is not None:
         delay_ms = max(delay_ms, min(retry_after_ms, policy.retry_after_cap_ms))
-    return Retry(now_ms + delay_ms + _jitter_ms(delay_ms, jitter))
+    return Retry(now_ms + with_jitter(delay_ms, jitter))
 
 
-def deferral_ms(policy: DeferralPolicy, deferrals: int, asked_ms: int, jitter: float) -> int:
-    """How long to wait after `deferrals` earlier ones; the destination asks for `asked_ms` at least.
+def deferral_ms(policy: DeferralPolicy, deferrals: int, asked_ms: int) -> int:
+    """How long one that was deferred `deferrals` times waits at least for a destination that is down.
 
-    What is asked for is cut at the longest wait of the ladder.
+    `asked_ms` is the wait until its turn.
     """
-    delay_ms = max(policy.step_ms(deferrals), min(asked_ms, max(policy.ladder_ms)))
-    return delay_ms + _jitter_ms(delay_ms, jitter)
-
-
-def turn_ms(policy: DeferralPolicy, deferrals: int, turn_in_ms: int, jitter: float) -> int:
-    """How long to wait for a turn that was given out at the present pace of a destination.
-
-    Nobody waits longer for having waited: the destination is well, only busy. The farther off a turn is, the
-    less the pace of now says of it, so it is cut at the ladder's step: after a hiccup all come back soon, and
-    where it lasts, less and less often.
-    """
-    delay_ms = max(policy.step_ms(0), min(turn_in_ms, policy.step_ms(deferrals)))
-    return delay_ms + _jitter_ms(delay_ms, jitter)
+    return max(policy.step_ms(deferrals), asked_ms)
 
 
 def classify_status(status: int) -> ErrorClass | None:
@@ -209,5 +203,6 @@ def classify_status(status: int) -> ErrorClass | None:
     return by_hundred.get(status // 100, ErrorClass.PROTOCOL)
 
 
-def _jitter_ms(delay_ms: int, jitter: float) -> int:
-    return int(min(delay_ms * JITTER_SHARE, JITTER_CAP_MS) * jitter)
+def with_jitter(delay_ms: int, jitter: float) -> int:
+    """`delay_ms` and a little more; `jitter` is a number from [0, 1]."""
+    return delay_ms + int(min(delay_ms * JITTER_SHARE, JITTER_CAP_MS) * jitter)

@@ -130,7 +130,7 @@ def encode(event: Event, origin: Origin) -> EncodedEvent:
     return EncodedEvent(
         key=subject.encode() if subject else None,
         value=_encoder.encode(wire_of(type(event)).to_wire(event)),
-        headers=write(envelope, _extensions(facts)),
+        headers=write(envelope, _extensions(facts)) + _schedule(event),
     )
 
 
@@ -161,6 +161,17 @@ def decode_as(event_class: type[E], value: bytes | None) -> E:
         return cast("E", wire.from_wire(wire.decoder.decode(value or b"")))
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MalformedEventError(f"{event_class.__name__}: {error}") from None
+
+
+def _schedule(event: Event) -> Headers:
+    """When a delivery is due, and how often it was tried: what a tier's reader needs without its body."""
+    if not isinstance(event, Delivery):
+        return ()
+    return (
+        ("not-before", b"%d" % event.not_before_ms),
+        ("attempt", b"%d" % event.attempt),
+        ("deferrals", b"%d" % event.deferrals),
+    )
 
 
 def _facts(event: Event) -> RequestEvent | None:

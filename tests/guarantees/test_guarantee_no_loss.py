@@ -12,7 +12,7 @@ from sqlalchemy.engine import URL
 
 from infra.local.services import SERVICES
 from infra.local.system import System
-from services.callback.lane import UNRECORDED_SHARE
+from services.callback.origin_queue import UNRECORDED_SHARE
 from shared.testing.drill.drill import DrillPlan, run_drill
 from shared.testing.drill.probe import worst_delays
 from shared.testing.receiver import Receiver

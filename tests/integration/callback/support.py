@@ -6,14 +6,14 @@ import sys
 import time
 from base64 import b64encode
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from aiokafka import AIOKafkaProducer
 
 from services.callback.app import CallbackService
 from services.callback.delay_queue import wall_clock_ms
-from services.callback.ports import Dispatched, Where
+from services.callback.ports import Dispatch, Dispatched, WaitsFor, Where
 from services.callback.settings import CallbackSettings
 from shared.domain.callbacks import CallbackDeadLettered, Delivery, FailedAttempt, SuccessfulAttempt
 from shared.domain.requests import RequestSucceeded
@@ -66,6 +66,8 @@ class ScriptedDispatcher:
         self.answer = answer
         self.calls: dict[str, list[tuple[int, Delivery]]] = defaultdict(list)
         self.under_way = 0
+        self._parked: dict[object, Callable[[], None]] = {}
+        self._is_well = False
 
     @property
     def ready(self) -> bool:
@@ -83,9 +85,29 @@ class ScriptedDispatcher:
     def release(self) -> None:
         pass
 
-    @asynccontextmanager
-    async def dispatch(self, delivery: Delivery, where: Where) -> AsyncIterator[Dispatched]:
-        yield await self._answer(delivery)
+    async def dispatch(self, delivery: Delivery, where: Where) -> Dispatch:
+        return Dispatch(await self._answer(delivery))
+
+    @contextmanager
+    def parked(self, waits_for: WaitsFor, wake: Callable[[], None]) -> Iterator[None]:
+        ticket = object()
+        self._parked[ticket] = wake
+        if self._is_well:
+            asyncio.get_running_loop().call_soon(self._wake, ticket)
+        try:
+            yield
+        finally:
+            self._parked.pop(ticket, None)
+
+    def recover(self) -> None:
+        """Take whatever waits in memory, now and later."""
+        self._is_well = True
+        for ticket in list(self._parked):
+            self._wake(ticket)
+
+    def _wake(self, ticket: object) -> None:
+        if (wake := self._parked.pop(ticket, None)) is not None:
+            wake()
 
     async def _answer(self, delivery: Delivery) -> Dispatched:
         calls = self.calls[delivery.request_id]

@@ -10,7 +10,7 @@ from collections.abc import Awaitable
 import pytest
 
 from services.callback.delay_queue import wall_clock_ms
-from services.callback.lane import UNRECORDED_SHARE
+from services.callback.origin_queue import UNRECORDED_SHARE
 from services.callback.ports import Dispatched
 from services.callback.settings import CallbackSettings
 from shared.domain.callbacks import CallbackDeadLettered, CallbackDelivered, Delivery

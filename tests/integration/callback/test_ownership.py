@@ -17,22 +17,22 @@ from tests.unit.callback.support import delivery
 
 
 class Lease:
-    """An ownership that can lapse."""
+    """A lease that can lapse."""
 
     def __init__(self) -> None:
         self.proven = asyncio.Event()
         self.proven.set()
         self.asked = 0
 
-    def ownership_is_proven(self) -> bool:
+    def is_valid(self) -> bool:
         return self.proven.is_set()
 
-    async def prove_ownership(self) -> None:
+    async def renew(self) -> None:
         self.asked += 1
         await self.proven.wait()
 
 
-async def test_a_delivery_in_the_queue_is_not_made_until_ownership_is_proven_anew() -> None:
+async def test_a_delivery_in_the_queue_is_not_made_until_the_lease_is_renewed() -> None:
     settings = CallbackHttpSettings(
         webhook_secrets=SecretStr(SECRET),
         callback_allow="127.0.0.0/8",
@@ -40,7 +40,7 @@ async def test_a_delivery_in_the_queue_is_not_made_until_ownership_is_proven_ane
         callback_queue_wait_ms=20_000,
     )
     lease = Lease()
-    dispatcher = HttpDispatcher(settings, SupervisedProducer(KafkaSettings()), ownership=lease)
+    dispatcher = HttpDispatcher(settings, SupervisedProducer(KafkaSettings()), lease=lease)
     await dispatcher.open_connections()
     try:
         async with Receiver(secrets=[SECRET]) as receiver:

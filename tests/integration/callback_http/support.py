@@ -4,7 +4,7 @@ import base64
 import hashlib
 import ssl
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import cast
 
@@ -70,10 +70,11 @@ async def open_client(
         system.close()
 
 
-async def dispatch(dispatcher: HttpDispatcher, delivery: Delivery) -> Dispatched:
+async def dispatch(dispatcher: HttpDispatcher, delivery: Delivery, *, partition: int = 0) -> Dispatched:
     """What came of a delivery, of which nothing is recorded."""
-    async with dispatcher.dispatch(delivery, Where(0, len(delivery.body))) as dispatched:
-        return dispatched
+    dispatch = await dispatcher.dispatch(delivery, Where(partition, len(delivery.body)))
+    dispatch.recorded()
+    return dispatch.outcome
 
 
 async def post(
@@ -105,7 +106,12 @@ class Log:
 
 @asynccontextmanager
 async def open_dispatcher(
-    log: Log | None = None, *, secrets: Sequence[str] = ("current",), age_s: float = 0.0, **changes: object
+    log: Log | None = None,
+    *,
+    secrets: Sequence[str] = ("current",),
+    age_s: float = 0.0,
+    clock: Callable[[], float] | None = None,
+    **changes: object,
 ) -> AsyncIterator[HttpDispatcher]:
     """A dispatcher without a log behind it: nothing is disabled at first. Its clock is late by `age_s`."""
     settings = CallbackHttpSettings(
@@ -117,7 +123,7 @@ async def open_dispatcher(
         }  # type: ignore[arg-type]
     )
     dispatcher = HttpDispatcher(
-        settings, cast("SupervisedProducer", log or Log()), lambda: time.time() - age_s
+        settings, cast("SupervisedProducer", log or Log()), clock or (lambda: time.time() - age_s)
     )
     await dispatcher.open_connections()
     try:

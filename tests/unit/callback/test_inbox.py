@@ -1,12 +1,13 @@
 """Outcomes become deliveries with the documented body; what does not belong is no silence."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from services.callback.inbox import UnreadableRecordError, read_delivery
 from shared.domain.requests import Failure, FailureCode, RequestFailed, RequestStarted, RequestSucceeded
-from shared.domain.types import JsonText
+from shared.domain.types import JsonText, Mode
 from shared.kafka.topics import Topic
 from tests.support.log_builder import LogBuilder
 from tests.support.requests import URL, facts
@@ -32,6 +33,16 @@ def test_a_success_is_told_with_its_result_as_it_was_computed() -> None:
     )
     assert (found.url, found.webhook_id, found.origin) == (URL, facts(1)["request_id"], record.position)
     assert (found.attempt, found.not_before_ms) == (1, 0)
+
+
+def test_the_outcome_of_a_caller_who_waits_is_not_decoded() -> None:
+    record = LOG.event(
+        Topic.RESULTS,
+        RequestSucceeded(
+            **facts(1, mode=Mode.SYNC), attempts=1, finished_at_ms=1, callback_url=None, result=JsonText("1")
+        ),
+    )
+    assert read_delivery(replace(record, value=b"not looked at")) is None
 
 
 def test_a_failure_is_told_with_its_error() -> None:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.domain.delay import LAST_WAIT_MS, Due, Hop, WaitUntil, next_step, parse_schedule, pick_tier
+from shared.domain.retry_policy import with_jitter
 
 TIERS = (1_000, 5_000, 30_000, 120_000, 600_000, 3_600_000)
 waits = st.integers(-1_000, 2 * 24 * 3_600_000)
@@ -47,8 +48,7 @@ def test_hops_are_few(wait_ms: int) -> None:
 
 @pytest.mark.parametrize("delay_ms", TIERS)
 def test_what_waits_for_a_tier_s_own_delay_and_its_jitter_does_not_hop_to_another_tier(delay_ms: int) -> None:
-    jitter_ms = min(delay_ms // 10, 1_000)
-    assert _walk(delay_ms + jitter_ms, 5)[1] == 0
+    assert _walk(with_jitter(delay_ms, 1.0), 5)[1] == 0
 
 
 @given(

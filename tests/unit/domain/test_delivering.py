@@ -17,6 +17,7 @@ from shared.domain.callbacks import (
     FailedAttempt,
     evolve,
 )
+from shared.domain.delay import LAST_WAIT_MS
 from shared.domain.delivering import (
     MESSAGE_KEPT,
     Abandon,
@@ -29,7 +30,7 @@ from shared.domain.delivering import (
     decide_disabled,
     expect,
 )
-from shared.domain.retry_policy import DeferralPolicy, ErrorClass, GiveUpReason, RetryPolicy, turn_ms
+from shared.domain.retry_policy import DeferralPolicy, ErrorClass, GiveUpReason, RetryPolicy, deferral_ms
 from shared.domain.types import JsonText, Mode, RequestId, facts_of
 
 DELIVERY = Delivery(
@@ -47,57 +48,36 @@ POLICY = DeferralPolicy(ladder_ms=(1_000, 5_000), limit_ms=60_000)
 FAILURE = FailedAttempt(error_class=ErrorClass.HTTP_5XX, at_ms=100, duration_ms=1.0, status=500)
 
 
-def _defer(
-    delivery: Delivery, now_ms: int, *, not_before_ms: int = 0, has_turn: bool = False, jitter: float = 0.0
-) -> Defer | Abandon:
-    return decide_deferral(
-        delivery,
-        POLICY,
-        "breaker_open",
-        now_ms=now_ms,
-        not_before_ms=not_before_ms,
-        has_turn=has_turn,
-        jitter=jitter,
-    )
+def _defer(delivery: Delivery, now_ms: int, *, delay_ms: int = 1_000, jitter: float = 0.0) -> Defer | Abandon:
+    return decide_deferral(delivery, POLICY, "breaker_open", now_ms=now_ms, delay_ms=delay_ms, jitter=jitter)
 
 
-def test_deferrals_wait_longer_and_longer_and_spend_no_attempt() -> None:
+def test_deferrals_wait_in_their_tier_and_spend_no_attempt() -> None:
     first = _defer(DELIVERY, 10)
     assert isinstance(first, Defer)
-    assert (first.postponed.not_before_ms, first.postponed.attempt) == (1_010, 1)
-    second = _defer(first.postponed, 2_000)
+    assert (first.postponed.not_before_ms, first.postponed.attempt, first.delay_ms) == (1_010, 1, 1_000)
+    second = _defer(first.postponed, 2_000, delay_ms=5_000)
     assert isinstance(second, Defer)
     assert (second.postponed.not_before_ms, second.postponed.deferrals) == (7_000, 2)
     assert second.postponed.deferred_since_ms == 10
     assert second.postponed.history == ()
 
 
-def test_who_has_a_turn_does_not_wait_longer_for_having_waited() -> None:
-    first = _defer(DELIVERY, 0, has_turn=True)
-    assert isinstance(first, Defer)
-    second = _defer(first.postponed, 2_000, not_before_ms=3_500, has_turn=True)
-    assert isinstance(second, Defer)
-    assert (second.postponed.not_before_ms, second.postponed.deferrals) == (3_500, 2), "not 5 s"
+@pytest.mark.parametrize("delay_ms", [1_000, 5_000, 30_000, 120_000, 600_000, 3_600_000])
+def test_a_deferral_is_one_append_its_jitter_is_waited_out_in_memory(delay_ms: int) -> None:
+    step = _defer(DELIVERY, 0, delay_ms=delay_ms, jitter=0.999)
+    assert isinstance(step, Defer)
+    assert 0 < step.postponed.not_before_ms - delay_ms < LAST_WAIT_MS
 
 
-def test_a_turn_far_off_is_cut_less_and_less() -> None:
-    ladder = (1_000, 1_000, 5_000, 30_000)
-    waits = [turn_ms(DeferralPolicy(ladder_ms=ladder), deferrals, 60_000, 0.0) for deferrals in range(4)]
-    assert waits == [1_000, 1_000, 5_000, 30_000]
+def test_waits_for_a_destination_that_is_down_grow() -> None:
+    assert [deferral_ms(POLICY, deferrals, 3_000) for deferrals in range(4)] == [3_000, 5_000, 5_000, 5_000]
 
 
-def test_a_destination_can_ask_for_a_longer_wait_within_the_ladder() -> None:
-    asked = _defer(DELIVERY, 0, not_before_ms=3_000)
-    beyond = _defer(DELIVERY, 0, not_before_ms=10**9)
-    assert isinstance(asked, Defer)
-    assert isinstance(beyond, Defer)
-    assert [asked.postponed.not_before_ms, beyond.postponed.not_before_ms] == [3_000, 5_000]
-
-
-@given(jitter=st.floats(0, 1, exclude_max=True), asked_ms=st.integers(0, 10**9))
-def test_what_can_never_be_attempted_is_given_up_within_the_worst_case(jitter: float, asked_ms: int) -> None:
+@given(jitter=st.floats(0, 1, exclude_max=True), delay_ms=st.sampled_from([1_000, 30_000, 3_600_000]))
+def test_what_can_never_be_attempted_is_given_up_within_the_worst_case(jitter: float, delay_ms: int) -> None:
     delivery, now_ms = DELIVERY, 0
-    while isinstance(step := _defer(delivery, now_ms, not_before_ms=asked_ms, jitter=jitter), Defer):
+    while isinstance(step := _defer(delivery, now_ms, delay_ms=delay_ms, jitter=jitter), Defer):
         delivery = step.postponed
         assert delivery.not_before_ms > now_ms
         now_ms = delivery.not_before_ms

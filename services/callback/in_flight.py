@@ -8,31 +8,31 @@ from dataclasses import dataclass, field
 from shared.domain.callbacks import Delivery
 from shared.domain.types import RequestId
 
-__all__ = ["Turns"]
+__all__ = ["InFlight"]
 
 Rank = tuple[int, int, int]
 """Replay, attempt and deferrals: a delivery of a higher rank is a later one."""
 
 
 @dataclass(slots=True)
-class _Turn:
+class _Attempt:
     rank: Rank
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-class Turns:
-    """Who is attempting which request's callback.
+class InFlight:
+    """The attempts that are under way, by request.
 
     A repeat of what is under way may be finished at once: the offset of the one under way is committed only
     when its effect is durable, so whoever takes over after a crash finds it again.
     """
 
     def __init__(self) -> None:
-        self._under_way: dict[RequestId, _Turn] = {}
+        self._under_way: dict[RequestId, _Attempt] = {}
 
     @asynccontextmanager
-    async def turn(self, delivery: Delivery) -> AsyncIterator[bool]:
-        """Enter with True when it is the turn of `delivery`, with False when it is a repeat.
+    async def attempting(self, delivery: Delivery) -> AsyncIterator[bool]:
+        """Enter with True to attempt `delivery`, with False when it is a repeat.
 
         A later one waits until the one under way has ended: it may be what that one has just written, read
         from the log before its acknowledgement has come.
@@ -44,7 +44,7 @@ class Turns:
                 yield False
                 return
             await other.over.wait()
-        mine = self._under_way[request_id] = _Turn(rank)
+        mine = self._under_way[request_id] = _Attempt(rank)
         try:
             yield True
         finally:

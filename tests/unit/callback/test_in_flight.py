@@ -2,7 +2,7 @@
 
 import asyncio
 
-from services.callback.turns import Turns
+from services.callback.in_flight import InFlight
 from shared.domain.callbacks import Delivery
 from tests.support.waiting import until
 from tests.unit.callback.support import delivery
@@ -12,13 +12,13 @@ class Attempts:
     """Takes turns, and holds each until it is let go."""
 
     def __init__(self) -> None:
-        self.turns = Turns()
+        self.in_flight = InFlight()
         self.begun: list[tuple[int, int]] = []
         self.repeats = 0
         self.go_on = asyncio.Event()
 
     async def attempt(self, subject: Delivery) -> None:
-        async with self.turns.turn(subject) as is_mine:
+        async with self.in_flight.attempting(subject) as is_mine:
             if not is_mine:
                 self.repeats += 1
                 return
@@ -72,4 +72,4 @@ async def test_a_cancelled_attempt_gives_its_turn_back() -> None:
     attempts.go_on.set()
     await attempts.attempt(delivery())
     assert len(attempts.begun) == 2
-    assert not attempts.turns._under_way
+    assert not attempts.in_flight._under_way
