@@ -176,7 +176,7 @@ class _Run:
 
 
 class Quarantine:
-    """Runs the blamed records of a process one at a time.
+    """Runs the blamed records of a process one at a time; `limit` is the number `attempts`.
 
     Args:
         directory: where the crash journal lies; it has to outlive the process.
@@ -187,7 +187,7 @@ class Quarantine:
         self.journal: CrashJournal | None = None
         self.running: _Run | None = None
         self._directory = directory
-        self._limit = attempts
+        self.limit = attempts
         self._alone = asyncio.Lock()
 
     def open(self, instance: str, group: str, cluster: str) -> None:
@@ -249,7 +249,7 @@ class Quarantine:
             attempts = tracker.attempts(record)
             self.running = _Run(record, tracker, commit)
             try:
-                if attempts < self._limit:
+                if attempts < self.limit:
                     await handle(record)
                 else:
                     log.error("record.poison", record=record.position, attempts=attempts)
