@@ -17,7 +17,7 @@ from services.compute.replies import Replies
 from services.compute.settings import ComputeSettings
 from services.compute.slot import SlotServerError
 from services.compute.slot_pool import SlotPool, SlotPoolSettings
-from services.compute.slot_tree import kill_descendants
+from services.compute.slot_tree import kill_all_below
 from shared.http.health import HealthServer
 from shared.kafka.backoff import backoff_s
 from shared.kafka.consumer import PartitionConsumer, Quarantine
@@ -54,7 +54,7 @@ def _die() -> NoReturn:
     """
     with suppress(Exception):  # a broken pipe must not turn this into a stop in good order
         sys.stdout.flush()
-    kill_descendants(os.getpid(), DYING_S)
+    kill_all_below(DYING_S)
     os._exit(1)
 
 

@@ -29,7 +29,6 @@ from shared.events.request_data import FieldProblem, SubmissionError
 from shared.events.strict_json import INLINE_BYTES
 from shared.events.submission import Submission
 from shared.kafka.consumer import ReleaseRecord
-from shared.kafka.poison import ATTEMPTS
 from shared.kafka.records import Partition, Record
 from shared.kafka.topics import Topic, topic_name
 from shared.operations.registry import Registry, UnknownOperationError
@@ -102,7 +101,8 @@ class Compute:
         again. One may have been counted although the decoding went well.
         """
         message = f"the process that computed it died in each of its {attempts} attempts"
-        submission = await self._decode(record) if attempts <= ATTEMPTS + 1 else None
+        decodable = attempts <= self._context.quarantine.limit + 1
+        submission = await self._decode(record) if decodable else None
         if not isinstance(submission, Submission):
             await self._set_aside(record, FailureCode.POISON, message, attempts=attempts)
             return

@@ -1,18 +1,20 @@
 """One slot as its consumer sees it: hand over a task, get a result back, whatever happens inside."""
 
 import asyncio
-import os
+import fcntl
 import select
 import socket
+import termios
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
 import structlog
 
-from services.compute.slot_outcome import TaskResult, died, replied
+from services.compute.slot_assignment import Assignment, RecyclePolicy, SlotStartError, Task
+from services.compute.slot_ending import Ending
+from services.compute.slot_outcome import TaskResult, replied
 from services.compute.slot_output import OutputTap
 from services.compute.slot_protocol import (
     Command,
@@ -24,7 +26,7 @@ from services.compute.slot_protocol import (
     TaskReply,
     TaskRequest,
     WatchSlot,
-    pack_frame,
+    pack_task,
 )
 from shared.domain.requests import FailureCode
 from shared.kafka.poison import ProcessEndsError
@@ -36,14 +38,8 @@ log = structlog.get_logger()
 MAX_RESULT_BYTES: Final = 8 * 1024 * 1024
 """More than any operation may return; a reply beyond it is no reply."""
 
-WATCH_AFTER_S: Final = 0.1
-"""Tasks that run for longer are held to the limits of all of their processes."""
-
-LIMIT_GRACE_S: Final = 0.04
-"""How long after the limit the consumer looks for a slot that the kernel has not killed."""
-
 READING_S: Final = 0.01
-"""From that look to the kill: a round of reading, since the event loop may have been stopped till now."""
+"""From the look at the limit to the kill: a round of reading, since the event loop may have been stopped."""
 
 REPLYING_S: Final = 1.0
 """The same for a reply that has arrived in part, and for the end of file of a channel whose slot is dead."""
@@ -60,41 +56,6 @@ _replies: Final = msgspec.json.Decoder(TaskReply)
 
 class SlotServerError(ProcessEndsError):
     """The process that forks slots is gone or cannot start, and every slot with it."""
-
-
-class SlotStartError(OSError):
-    """A slot did not come up, or was gone before it took its task; another one may do."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """What a slot is to run. `input` is JSON; `key` names the request in the log."""
-
-    operation: str
-    input: bytes
-    timeout_ms: int
-    key: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecyclePolicy:
-    """When a slot is replaced although it works: after so many tasks, or above so much resident memory."""
-
-    max_tasks: int = 1_000
-    max_rss_bytes: int = 512 * 1024 * 1024
-
-
-@dataclass(slots=True, kw_only=True)
-class _Assignment:
-    """A task in the slot's process; `began_s` is by the monotonic clock."""
-
-    number: int
-    task: Task
-    result: asyncio.Future[TaskResult]
-    began_s: float = field(default_factory=time.monotonic)
-    stopped_for: FailureCode | None = None
-    watched: bool = False
-    timer: asyncio.TimerHandle | None = None
 
 
 class Slot(asyncio.Protocol):
@@ -117,18 +78,16 @@ class Slot(asyncio.Protocol):
         self._policy = policy
         self._send = send
         self._rss_bytes = 0
-        self._assignment: _Assignment | None = None
+        self._assignment: Assignment | None = None
         self._frames = FrameReader(MAX_RESULT_BYTES)
         self._hang_up = select.poll()
-        self._closed_s: float | None = None
-        self._took_nothing = False
-        self._exited: Exited | None = None
-        self._violation = ""
+        self._ending = Ending()
 
     async def connect(self, channel: socket.socket, output: int) -> None:
         """Take over the near ends of the slot's channel and of its output."""
         self._output = OutputTap(output)
         self._hang_up.register(channel, 0)
+        self._channel = channel
         try:
             self._transport, _ = await self._loop.create_unix_connection(lambda: self, sock=channel)
         except BaseException:
@@ -146,7 +105,7 @@ class Slot(asyncio.Protocol):
         The process is killed with all its descendants when `task.timeout_ms` has passed.
 
         Raises:
-            SlotStartError: the process was gone before it took the task, which has not begun.
+            SlotStartError: the process was gone or stopped before the task began.
             SlotServerError: the slots' server is gone; the task may have run or not.
         """
         if self._assignment is not None:
@@ -155,12 +114,11 @@ class Slot(asyncio.Protocol):
             raise SlotStartError("the process of the slot was gone before it was handed its task")
         self.tasks += 1
         result: asyncio.Future[TaskResult] = self._loop.create_future()
-        self._assignment = assignment = _Assignment(number=self.tasks, task=task, result=result)
+        self._assignment = assignment = Assignment(number=self.tasks, task=task, result=result)
         self._output.forget()
-        after_s = min(WATCH_AFTER_S, task.timeout_ms / 1000 + LIMIT_GRACE_S)
-        assignment.timer = self._loop.call_later(after_s, self._on_timer, assignment)
+        assignment.timer = self._loop.call_later(assignment.first_look_s(), self._on_timer, assignment)
         request = TaskRequest(number=assignment.number, operation=task.operation, timeout_ms=task.timeout_ms)
-        self._transport.write(pack_frame(request, task.input))
+        self._transport.write(pack_task(request, task.input))
         try:
             return await assignment.result
         except asyncio.CancelledError:
@@ -181,11 +139,11 @@ class Slot(asyncio.Protocol):
 
     def on_exited(self, notice: Exited) -> None:
         """The process is gone. What it wrote before is read until the end of its channel."""
-        self._exited = notice
+        self._ending.exited = notice
         self.usable = False
         if notice.left:
             log.error("slot.descendants_left", slot=self.number, pid=self.pid, processes=notice.left)
-        if self._closed_s is not None:
+        if self._ending.closed_s is not None:
             self._finish()
         else:
             self._loop.call_later(REPLYING_S, self._finish)
@@ -201,20 +159,17 @@ class Slot(asyncio.Protocol):
                 self._on_frame(header, body)
         except (FrameError, msgspec.DecodeError) as error:
             self.usable = False
-            self._violation = self._violation or f"broke the protocol: {error}"
+            self._ending.violation = self._ending.violation or f"broke the protocol: {error}"
             self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The channel is of no use any more, nor is its process; often it is dying already.
 
-        The kernel reports a reset where the process left bytes unread: it has not taken its task.
+        The kernel reports a reset where the process left bytes unread: it has not begun its task.
         """
-        self._closed_s, self._took_nothing, self.usable = (
-            time.monotonic(),
-            isinstance(exc, ConnectionError),
-            False,
-        )
-        if self._exited is not None:
+        self._ending.closed_s, self._ending.left_unread = time.monotonic(), isinstance(exc, ConnectionError)
+        self.usable = False
+        if self._ending.exited is not None:
             self._finish()
         else:
             self._loop.call_later(DYING_S, self._break_off)
@@ -235,39 +190,49 @@ class Slot(asyncio.Protocol):
             assignment.result.set_exception(error)
             return
         self._rss_bytes = reply.rss_bytes or self._rss_bytes
-        self._recycle(reply)
+        if reason := reply.retire_reason or self._policy.reason(self.tasks, reply.rss_bytes):
+            self._spend(reason)
         assignment.result.set_result(replied(reply, body))
 
-    def _recycle(self, reply: TaskReply) -> None:
-        reason = reply.retire_reason
-        if not reason and reply.rss_bytes > self._policy.max_rss_bytes:
-            reason = f"{reply.rss_bytes} bytes resident"
-        if not reason and self.tasks >= self._policy.max_tasks:
-            reason = f"{self.tasks} tasks"
-        if reason:
-            self._spend(reason)
-
-    def _on_timer(self, assignment: _Assignment) -> None:
+    def _on_timer(self, assignment: Assignment) -> None:
         """Have the server watch a task that lasts; look at its limit for what the kernel has left alive."""
-        left_s = assignment.began_s + assignment.task.timeout_ms / 1000 + LIMIT_GRACE_S - time.monotonic()
+        assignment.note(waiting=self._has_unread())
+        left_s = assignment.next_look_s()
         if left_s <= 0:
             assignment.timer = self._loop.call_later(READING_S, self._on_overtime, assignment)
             return
-        operation, base_bytes = assignment.task.operation, self._rss_bytes
-        assignment.watched = True
-        self._send(WatchSlot(self.number, assignment.number, operation, base_bytes))
+        if not assignment.watched:
+            assignment.watched = True
+            watch = WatchSlot(self.number, assignment.number, assignment.task.operation, self._rss_bytes)
+            self._send(watch)
         assignment.timer = self._loop.call_later(left_s, self._on_timer, assignment)
 
-    def _on_overtime(self, assignment: _Assignment) -> None:
+    def _on_overtime(self, assignment: Assignment) -> None:
+        assignment.note(waiting=self._has_unread())
+        if assignment.next_look_s() > 0:  # it has just begun, after a stop of this machine or of the slot
+            self._on_timer(assignment)
+            return
         wait_s = REPLYING_S if self._frames.has_begun else 0
-        assignment.timer = self._loop.call_later(wait_s, self._time_out)
+        assignment.timer = self._loop.call_later(wait_s, self._time_out, assignment)
 
-    def _time_out(self) -> None:
+    def _time_out(self, assignment: Assignment) -> None:
         """Kill what the kernel has not, but where a closed channel tells of a death of another reason."""
-        if self._closed_s is None:
+        if self._ending.closed_s is not None:
+            return
+        if assignment.begun_s is not None:
             self.kill(FailureCode.TIMEOUT)
+        else:
+            assignment.given_up = True
+            self._end("did not begin its task")
 
-    def _release(self, assignment: _Assignment) -> None:
+    def _has_unread(self) -> bool:
+        """Whether bytes of the task have not been read by the slot, as it does by and by until it begins."""
+        if self._transport.is_closing():
+            return self._ending.left_unread
+        unread = fcntl.ioctl(self._channel, termios.TIOCOUTQ, bytes(4))
+        return any(unread) or self._transport.get_write_buffer_size() > 0
+
+    def _release(self, assignment: Assignment) -> None:
         if assignment.timer is not None:
             assignment.timer.cancel()
         if assignment.watched and self.usable:
@@ -285,8 +250,8 @@ class Slot(asyncio.Protocol):
 
     def _break_off(self) -> None:
         if not self.died.done():
-            self._violation = self._violation or "closed its channel"
-            self._end(self._violation)
+            self._ending.violation = self._ending.violation or "closed its channel"
+            self._end(self._ending.violation)
 
     def _end(self, reason: str) -> None:
         self._spend(reason)
@@ -308,41 +273,14 @@ class Slot(asyncio.Protocol):
         self._output.close()
         self.died.set_result(None)
         if not self.started.done():
-            self.started.set_exception(error or SlotStartError(f"a slot died at its start: {self._status()}"))
+            self.started.set_exception(error or self._ending.failed_start())
         assignment = self._assignment
         if assignment is None or assignment.result.done():
             return
-        if blameless := error or self._blameless(assignment):
-            assignment.result.set_exception(blameless)
+        result = error or self._ending.result(assignment)
+        if isinstance(result, Exception):
+            assignment.result.set_exception(result)
             return
-        exited, task = self._exited, assignment.task
-        result = died(
-            exited,
-            elapsed_ms=(self._ended_s() - assignment.began_s) * 1000,
-            limit_ms=task.timeout_ms,
-            stopped_for=assignment.stopped_for,
-            violation=self._violation,
-        )
-        reason = result.failure.message
+        task, reason = assignment.task, result.failure.message
         log.warning("slot.died", slot=self.number, pid=self.pid, request=task.key, reason=reason)
         assignment.result.set_result(result)
-
-    def _ended_s(self) -> float:
-        """The time of death: the server may see it late, and this loop the end of the channel."""
-        known = [self._closed_s, None if self._exited is None else self._exited.at_s, time.monotonic()]
-        return min(each for each in known if each is not None)
-
-    def _status(self) -> str:
-        return (
-            "it hangs" if self._exited is None else f"code {os.waitstatus_to_exitcode(self._exited.status)}"
-        )
-
-    def _blameless(self, assignment: _Assignment) -> SlotStartError | None:
-        """Whether the process died of nothing that the task did."""
-        if assignment.stopped_for is FailureCode.CANCELLED:
-            return None
-        if self._took_nothing:
-            return SlotStartError("the process of the slot was gone before it took its task")
-        if self._exited is not None and self._exited.exceeded and self._exited.number != assignment.number:
-            return SlotStartError("the process of the slot was killed for what its last task took")
-        return None

@@ -3,10 +3,10 @@
 import asyncio
 import itertools
 import os
+import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from contextlib import ExitStack, suppress
 from typing import Final
 
@@ -14,6 +14,7 @@ import msgspec
 import structlog
 
 from services.compute.slot import RecyclePolicy, Slot, SlotServerError, SlotStartError
+from services.compute.slot_directory import SlotDirectory, remove_abandoned
 from services.compute.slot_isolation import adopt_orphans
 from services.compute.slot_protocol import (
     MAX_PACKET_BYTES,
@@ -28,7 +29,7 @@ from services.compute.slot_protocol import (
     StartSlot,
     encode,
 )
-from services.compute.slot_tree import kill_descendants, remove_directory
+from services.compute.slot_tree import kill_descendants
 
 __all__ = ["SlotServerClient"]
 
@@ -62,10 +63,11 @@ class SlotServerClient:
         self._slots: dict[int, Slot] = {}
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._process: subprocess.Popen[bytes] | None = None
-        self._directory = tempfile.mkdtemp(prefix="consuma-slots-")
+        self._directory = SlotDirectory()
         self._broken = ""
         self._stopping = False
         self._silent_pings = 0
+        self._ending: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Start the server and wait until it has loaded the operations.
@@ -77,10 +79,11 @@ class SlotServerClient:
             SlotServerError: it cannot; the message says what to repair.
         """
         adopt_orphans()
+        await asyncio.to_thread(remove_abandoned)
         self._control, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.setblocking(False)
         with far:
-            self._process = _spawn(far, self._directory)
+            self._process = _spawn(far, self._directory.path)
         self._loop.add_reader(self._control.fileno(), self._on_readable)
         try:
             async with asyncio.timeout(SERVER_START_TIMEOUT_S):
@@ -127,10 +130,12 @@ class SlotServerClient:
             except subprocess.TimeoutExpired:
                 log.error("slot_server.killed", pid=self._process.pid)  # noqa: TRY400 - it tells nothing
                 await asyncio.to_thread(_kill_server, self._process)
-        await asyncio.to_thread(remove_directory, self._directory)
+        if self._ending is not None:
+            await self._ending
+        await asyncio.to_thread(self._directory.remove)
 
     def _send(self, command: Command, descriptors: list[int] | None = None) -> None:
-        if self.lost.done():
+        if self.lost.done() or self._ending is not None:
             return
         try:
             socket.send_fds(self._control, [encode(command)], descriptors or [])
@@ -140,7 +145,7 @@ class SlotServerClient:
             pass  # its end of file follows
 
     def _ping(self) -> None:
-        if self.lost.done():
+        if self.lost.done() or self._ending is not None:
             return
         if self._silent_pings >= SILENT_PINGS:
             self._give_up(f"has not answered for {SILENT_PINGS * PING_S:.0f} s")
@@ -150,18 +155,30 @@ class SlotServerClient:
         self._loop.call_later(PING_S, self._ping)
 
     def _give_up(self, why: str) -> None:
-        """End a server that hangs, and first what runs below it, while the kernel still says what that is."""
+        """End a server that hangs; the event loop, which has other requests' heartbeats to keep, goes on."""
+        self._broken = f"the slot server {why}"
+        self._ending = asyncio.create_task(self._end_server(self._broken), name="slot-server-end")
+
+    async def _end_server(self, why: str) -> None:
+        """End it, and first what runs below it, while the kernel still says what that is."""
         if self._process is not None:
-            _kill_server(self._process)
-        self._hang_up(SlotServerError(f"the slot server {why}"))
+            await asyncio.to_thread(_kill_server, self._process)
+        self._hang_up(SlotServerError(why))
 
     def _on_readable(self) -> None:
         with suppress(BlockingIOError):
-            while packet := self._control.recv(MAX_PACKET_BYTES):
+            while packet := self._receive():
                 self._silent_pings = 0
                 self._on_notice(_notices.decode(packet))
             why = self._broken or "the slot server died, and every slot with it"
             self._hang_up(SlotServerError(why))
+
+    def _receive(self) -> bytes:
+        """A packet, or nothing at the end; it is told as a reset where the server left commands unread."""
+        try:
+            return self._control.recv(MAX_PACKET_BYTES)
+        except ConnectionResetError:
+            return b""
 
     def _on_notice(self, notice: Notice) -> None:
         match notice:
@@ -196,7 +213,6 @@ class SlotServerClient:
         else:
             log.error("slot_server.lost", error=str(error))
             self.lost.set_exception(error)
-            remove_directory(self._directory)
 
 
 async def _connect(slot: Slot, far_ends: ExitStack) -> list[int]:
@@ -226,9 +242,14 @@ def _spawn(control: socket.socket, directory: str) -> subprocess.Popen[bytes]:
 
 
 def _kill_server(server: subprocess.Popen[bytes]) -> None:
+    """End a server that hangs, and first all below it; blocks for as long as that takes."""
+    server.send_signal(signal.SIGSTOP)
     kill_descendants(server.pid, KILL_S)
     server.kill()
-    server.wait()
+    try:
+        server.wait(KILL_S)
+    except subprocess.TimeoutExpired:
+        log.error("slot_server.unkillable", pid=server.pid)  # noqa: TRY400 - it tells nothing
 
 
 def _environment() -> dict[str, str]:

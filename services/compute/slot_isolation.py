@@ -98,14 +98,17 @@ def close_inherited_files(kept: int) -> None:
 
 
 class GrowthLimit:
-    """How much address space this process may gain, and how long a file that it writes may be."""
+    """How much address space this process may gain, and how long a file that it writes may be.
+
+    Each call but `lift` reads from `descriptor`.
+    """
 
     def __init__(self) -> None:
-        self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+        self.descriptor = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
 
     def set(self, allowed_bytes: int) -> None:
         """Limit both, for the children that come as well."""
-        size = int(os.pread(self._statm, 256, 0).split()[0]) * PAGE_BYTES
+        size = int(os.pread(self.descriptor, 256, 0).split()[0]) * PAGE_BYTES
         _set_limits(size + allowed_bytes, allowed_bytes)
 
     def lift(self) -> None:
@@ -114,7 +117,7 @@ class GrowthLimit:
 
     def resident_bytes(self) -> int:
         """Memory of this process in use."""
-        return int(os.pread(self._statm, 256, 0).split()[1]) * PAGE_BYTES
+        return int(os.pread(self.descriptor, 256, 0).split()[1]) * PAGE_BYTES
 
 
 def _set_limits(address_space_bytes: int, file_bytes: int) -> None:

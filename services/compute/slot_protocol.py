@@ -1,8 +1,9 @@
 """The bytes between a consumer, its slots and the server that forks them.
 
-A slot's channel carries frames: two lengths, a small JSON header, a body. The control line to the server
-carries JSON messages, one a packet. Nothing else crosses: no object of an operation is ever unpickled in the
-consumer.
+A slot's channel carries frames: two lengths, a small JSON header, a body. A task's frame is followed by a
+byte that is read when the task begins, with its timer set: while the kernel knows of unread bytes, it has not
+begun. The control line to the server carries JSON messages, one a packet. Nothing else crosses: no object of
+an operation is ever unpickled in the consumer.
 """
 
 import struct
@@ -15,6 +16,7 @@ __all__ = [
     "LENGTHS",
     "MAX_HEADER_BYTES",
     "MAX_PACKET_BYTES",
+    "START",
     "Broken",
     "Command",
     "Exceeded",
@@ -36,10 +38,14 @@ __all__ = [
     "WatchSlot",
     "encode",
     "pack_frame",
+    "pack_task",
 ]
 
 LENGTHS: Final = struct.Struct(">II")
 """Bytes of the header and of the body, ahead of both."""
+
+START: Final = b"!"
+"""The byte that follows a task's frame."""
 
 MAX_HEADER_BYTES: Final = 64 * 1024
 MAX_PACKET_BYTES: Final = 64 * 1024
@@ -219,7 +225,13 @@ def encode(message: Command | Notice) -> bytes:
     return _encoder.encode(message)
 
 
-def pack_frame(header: TaskRequest | TaskReply | SlotReady, body: bytes = b"") -> bytes:
+def pack_frame(header: TaskReply | SlotReady, body: bytes = b"") -> bytes:
     """One frame of a channel."""
     head = _encoder.encode(header)
     return LENGTHS.pack(len(head), len(body)) + head + body
+
+
+def pack_task(request: TaskRequest, body: bytes) -> bytes:
+    """A task's frame, and the byte that is read when it begins."""
+    head = _encoder.encode(request)
+    return b"".join((LENGTHS.pack(len(head), len(body)), head, body, START))

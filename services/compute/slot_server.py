@@ -23,6 +23,7 @@ from typing import Final
 
 import msgspec
 
+from services.compute.slot_directory import remove_slot_directory
 from services.compute.slot_isolation import adopt_orphans, ignore_termination, signal_when_parent_dies
 from services.compute.slot_protocol import (
     MAX_PACKET_BYTES,
@@ -196,12 +197,20 @@ class SlotServer:
         self._ended.clear()
 
     def _kill_strangers(self) -> set[int]:
-        """Kill every child that is no slot and all below it; returns those that are still there."""
-        strangers = children(os.getpid()) - {child.pid for child in self._by_number.values()}
+        """Kill every child that is no slot and all below it; returns those that are there afterwards.
+
+        What a stranger forked at the last moment comes here when it is reaped, so the list is read again.
+        """
+        strangers = self._strangers()
         for pid in strangers:
             for each in (pid, *descendants(pid)):
                 kill(each)
-        return {pid for pid in strangers if not os.waitpid(pid, os.WNOHANG)[0]}
+        for pid in strangers:
+            os.waitpid(pid, os.WNOHANG)
+        return self._strangers()
+
+    def _strangers(self) -> set[int]:
+        return children(os.getpid()) - {child.pid for child in self._by_number.values()}
 
     def _sample(self) -> None:
         """Kill slots whose tasks are beyond their limits."""
@@ -273,7 +282,7 @@ def main(descriptor: int, consumer: int, directory: str) -> int:
         gc.collect()
         gc.freeze()
         SlotServer(control, registry, directory).serve()
-    remove_directory(directory)
+    remove_slot_directory(directory)
     return 0
 
 

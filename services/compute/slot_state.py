@@ -7,7 +7,6 @@ the operation that calls itself reusable.
 
 import ctypes
 import decimal
-import fcntl
 import gc
 import importlib
 import locale
@@ -15,11 +14,13 @@ import os
 import random
 import resource
 import signal
+import stat
 import sys
 import time
 import warnings
 from _random import Random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Final, TextIO
 
 from services.compute.slot_tree import has_children
@@ -71,18 +72,20 @@ class Remains:
 
 
 class ProcessState:
-    """The state at the time of its creation, and what differs from it later."""
+    """The state at the time of its creation, and what differs from it later.
 
-    def __init__(self) -> None:
+    Args:
+        proven: a descriptor that each task's run reads from, so that a file in its place is noticed anyway.
+    """
+
+    def __init__(self, proven: int) -> None:
+        self._own = [each for each in _own_files() if each != proven]
         flags = os.O_RDONLY | os.O_CLOEXEC
         self._tasks = os.open("/proc/self/task", flags)
         self._files = os.open("/proc/self/fd", flags)
         self._readings: tuple[tuple[str, Callable[[], object]], ...] = (
             ("files left open", self._open_files),
-            (
-                "another standard output",
-                _output,
-            ),
+            ("another standard output", _output),
             ("another signal handler", lambda: list(map(_handler_of, SIGNALS))),
             ("blocked signals", lambda: signal.pthread_sigmask(signal.SIG_BLOCK, ())),
             ("a timer left running", lambda: [signal.getitimer(which)[0] > 0 for which in range(3)]),
@@ -91,7 +94,7 @@ class ProcessState:
             ("another user or group", lambda: (os.getresuid(), os.getresgid(), os.getpgrp())),
             ("another priority", lambda: (os.getpriority(os.PRIO_PROCESS, 0), os.sched_getaffinity(0))),
             ("other resource limits", lambda: [resource.getrlimit(each) for each in LIMITS]),
-            ("another environment", lambda: (dict(vars(os.environ)["_data"]), time.tzname)),
+            ("another environment", lambda: (dict(vars(os.environ)["_data"]), _zone())),
             ("another locale", lambda: locale.setlocale(locale.LC_ALL)),
             ("another default of decimal", lambda: repr(decimal.DefaultContext)),
             ("another state of random", _random_state),
@@ -111,9 +114,12 @@ class ProcessState:
             found.append("threads left behind")
         return ", ".join(found)
 
-    def _open_files(self) -> int:
-        """Number of open descriptors: the size of the directory since Linux 6.2, before that 0."""
-        return os.fstat(self._files).st_size or len(os.listdir(self._files))
+    def _open_files(self) -> tuple[int, object]:
+        """How many descriptors are open, and which files the slot's own are.
+
+        The size of the directory is their number since Linux 6.2, before that 0.
+        """
+        return os.fstat(self._files).st_size or len(os.listdir(self._files)), _identities(self._own)
 
     def _count_threads(self) -> int:
         """Threads of this process, those of C libraries too: the kernel counts them as links."""
@@ -127,8 +133,31 @@ class ProcessState:
         return True
 
 
+def _own_files() -> tuple[int, ...]:
+    """Open descriptors, but sockets and directories: a file in place of such is noticed when it is used."""
+    found = []
+    for descriptor in map(int, os.listdir("/proc/self/fd")):
+        with suppress(OSError):  # that of the look has ended
+            mode = os.fstat(descriptor).st_mode
+            if not (stat.S_ISSOCK(mode) or stat.S_ISDIR(mode)):
+                found.append(descriptor)
+    return tuple(found)
+
+
+def _identities(descriptors: Iterable[int]) -> list[tuple[int, int]]:
+    """Which file each of them is now; nothing when one is closed."""
+    try:
+        return [(found.st_dev, found.st_ino) for found in map(os.fstat, descriptors)]
+    except OSError:
+        return []
+
+
+def _zone() -> tuple[object, ...]:
+    return time.tzname, time.timezone, time.altzone, time.daylight
+
+
 def _output() -> tuple[object, ...]:
-    return _text(sys.stdout), _text(sys.stderr), _is_pipe(1), _is_pipe(2)
+    return _text(sys.stdout), _text(sys.stderr)
 
 
 def _text(stream: TextIO) -> tuple[object, ...]:
@@ -137,14 +166,6 @@ def _text(stream: TextIO) -> tuple[object, ...]:
         return stream, stream.closed, stream.encoding, stream.errors
     except (AttributeError, ValueError):
         return (stream,)
-
-
-def _is_pipe(descriptor: int) -> bool:
-    """Whether it is a pipe, as the slot's output: a fifth of the time of `fstat`."""
-    try:
-        return fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ) > 0
-    except OSError:
-        return False
 
 
 def _working_directory() -> str:

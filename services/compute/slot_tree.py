@@ -14,6 +14,7 @@ __all__ = [
     "directory_bytes",
     "has_children",
     "kill",
+    "kill_all_below",
     "kill_descendants",
     "memory_bytes",
     "remove_directory",
@@ -21,8 +22,6 @@ __all__ = [
 
 PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 PAUSE_S: Final = 0.001
-EMPTY_LOOKS: Final = 10
-"""Looks in a row that find nobody: a process whose parent has just died is on no list for a moment."""
 MOST_ENTRIES: Final = 10_000
 """Files and directories of one tree that are counted; who has more is over every limit."""
 
@@ -68,15 +67,46 @@ def kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def kill_descendants(pid: int, within_s: float) -> int:
-    """SIGKILL all below `pid`, and what it forks meanwhile; returns how many live on after `within_s`."""
+def kill_all_below(within_s: float) -> bool:
+    """SIGKILL all below this process, a subreaper, and reap it; whether nobody is left within `within_s`.
+
+    A walk from parent to child misses a process that moves up meanwhile, because its parent has died, however
+    often it is repeated. The kernel's word that there is no child to wait for misses nobody: whoever lost a
+    parent is a child of this process at that moment.
+    """
     give_up_at = time.monotonic() + within_s
-    alive, empty = [pid], 0
-    while empty < EMPTY_LOOKS and time.monotonic() < give_up_at:
-        alive = [each for each in descendants(pid) if _is_alive(each)]
+    while _reap_children():
+        if time.monotonic() >= give_up_at:
+            return False
+        for each in descendants(os.getpid()):
+            kill(each)
+        time.sleep(PAUSE_S)
+    return True
+
+
+def _reap_children() -> bool:
+    """Reap every child that has ended; whether there are others."""
+    try:
+        while os.waitpid(-1, os.WNOHANG | WAIT_ALL)[0]:
+            pass
+    except ChildProcessError:
+        return False
+    return True
+
+
+def kill_descendants(pid: int, within_s: float) -> int:
+    """SIGKILL all below `pid`, which is stopped; returns how many live on after `within_s`.
+
+    Two looks that find the same, all of it dead, miss nobody: the dead have passed their children on to a
+    living reaper before the second look, and a stopped process reaps none of them.
+    """
+    give_up_at = time.monotonic() + within_s
+    alive, found, last = {pid}, {pid}, set[int]()
+    while (alive or found != last) and time.monotonic() < give_up_at:
+        last, found = found, descendants(pid)
+        alive = {each for each in found if _is_alive(each)}
         for each in alive:
             kill(each)
-        empty = 0 if alive else empty + 1
         time.sleep(PAUSE_S)
     return len(alive)
 

@@ -29,6 +29,7 @@ from services.compute.slot_isolation import (
 )
 from services.compute.slot_protocol import (
     LENGTHS,
+    START,
     ReplyKind,
     SlotReady,
     TaskReply,
@@ -36,7 +37,7 @@ from services.compute.slot_protocol import (
     pack_frame,
 )
 from services.compute.slot_state import ProcessState, Remains
-from services.compute.slot_tree import has_children, kill_descendants
+from services.compute.slot_tree import has_children, kill_all_below
 from shared.operations.registry import InvalidInputError, Registry, UnknownOperationError
 from shared.operations.results import InvalidResultError, ResultTooLargeError, encode_result
 
@@ -75,7 +76,7 @@ def run_slot(parent: int, channel: socket.socket, output: int, directory: str, r
     """
     _isolate(parent, channel, output, directory)
     replied = os.eventfd(0, os.EFD_NONBLOCK)
-    worker = _Worker(registry, directory)
+    worker = _Worker(registry, channel, directory)
     channel.sendall(pack_frame(SlotReady(worker.limit.resident_bytes())))
     while (frame := _receive(channel)) is not None:
         request, body = _requests.decode(frame[0]), frame[1]
@@ -85,7 +86,7 @@ def run_slot(parent: int, channel: socket.socket, output: int, directory: str, r
         try:
             pid = fork_ignoring_termination()
         except OSError as error:
-            channel.sendall(_not_started(request, error))
+            channel.sendall(_not_started(channel, request, error))
             continue
         if pid == 0:
             _run_once(channel, directory, registry, request, body, replied)
@@ -104,7 +105,7 @@ def _run_once(
     """Run one task in this fork of the slot, which ends with it."""
     status = 1
     try:
-        channel.sendall(_run_in_fork(directory, registry, request, body))
+        channel.sendall(_run_in_fork(channel, directory, registry, request, body))
         os.eventfd_write(replied, 1)
         status = 0
     except BaseException:  # noqa: BLE001 - shown, then the process ends
@@ -113,25 +114,28 @@ def _run_once(
         os._exit(status)
 
 
-def _run_in_fork(directory: str, registry: Registry, request: TaskRequest, body: bytes) -> bytes:
+def _run_in_fork(
+    channel: socket.socket, directory: str, registry: Registry, request: TaskRequest, body: bytes
+) -> bytes:
     """The frame that replies; what the system refuses before the task begins is no fault of the task."""
     try:
         signal_when_parent_dies(signal.SIGKILL, os.getpgrp())
         adopt_orphans()
-        worker = _Worker(registry, directory, once=True)
+        worker = _Worker(registry, channel, directory, once=True)
     except OSError as error:
-        return _not_started(request, error)
+        return _not_started(channel, request, error)
     return worker.run(request, body)
 
 
-def _not_started(request: TaskRequest, error: OSError) -> bytes:
+def _not_started(channel: socket.socket, request: TaskRequest, error: OSError) -> bytes:
+    channel.recv(len(START))
     return pack_frame(TaskReply(number=request.number, kind="not_started", message=str(error)))
 
 
 def _end_with_children() -> None:
     """End if anything outlives the fork of a task: it came here as an orphan, and may hold the channel."""
     if has_children():
-        kill_descendants(os.getpid(), SWEEP_S)
+        kill_all_below(SWEEP_S)
         os._exit(0)
 
 
@@ -184,17 +188,21 @@ def _receive_exactly(channel: socket.socket, count: int) -> bytes | None:
 class _Worker:
     """Runs tasks, or with `once` the only one; whatever an operation raises becomes a reply."""
 
-    def __init__(self, registry: Registry, directory: str, *, once: bool = False) -> None:
+    def __init__(
+        self, registry: Registry, channel: socket.socket, directory: str, *, once: bool = False
+    ) -> None:
         self._registry = registry
+        self._channel = channel
         self._timer = KernelTimer()
         self._peak_reset = os.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
         self.limit = GrowthLimit()
         self._remains = Remains(directory)
-        self._state = None if once else ProcessState()
+        self._state = None if once else ProcessState(self.limit.descriptor)
 
     def run(self, request: TaskRequest, body: bytes) -> bytes:
         """The frame that replies to a request, sent when nothing of the task is left to run."""
         self._timer.arm(request.timeout_ms)
+        self._channel.recv(len(START))
         with suppress(OSError):
             os.pwrite(self._peak_reset, RESET_PEAK, 0)
         began = time.perf_counter()

@@ -163,7 +163,7 @@ class _Run(NamedTuple):
 
 
 class Quarantine:
-    """Runs the blamed records of a process one at a time.
+    """Runs the blamed records of a process one at a time; `limit` is the number `attempts`.
 
     Args:
         directory: where the crash journal lies; it has to outlive the process.
@@ -173,7 +173,7 @@ class Quarantine:
     def __init__(self, directory: Path, attempts: int = ATTEMPTS) -> None:
         self.journal: CrashJournal | None = None
         self._directory = directory
-        self._limit = attempts
+        self.limit = attempts
         self._alone = asyncio.Lock()
         self._running: _Run | None = None
         self._survived: defaultdict[Partition, dict[int, int]] = defaultdict(dict)
@@ -251,7 +251,7 @@ class Quarantine:
             attempts = tracker.attempts(record)
             self._running = _Run(record, tracker, commit)
             try:
-                if attempts < self._limit:
+                if attempts < self.limit:
                     await handle(record)
                 else:
                     log.error("record.poison", record=record.position, attempts=attempts)

@@ -9,7 +9,8 @@ import pytest
 from services.compute.settings import ComputeSettings
 from shared.domain.requests import RequestSucceeded
 from shared.kafka import topics_admin
-from tests.integration.compute.support import bench, nap, running
+from tests.integration.compute.services import running
+from tests.integration.compute.support import bench, nap
 from tests.integration.kafka.own_broker import OwnBroker
 from tests.integration.kafka.support import until
 

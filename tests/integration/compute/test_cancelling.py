@@ -6,7 +6,8 @@ import pytest
 
 from services.compute.settings import ComputeSettings
 from shared.domain.requests import FailureCode
-from tests.integration.compute.support import bench, computing, nap, running
+from tests.integration.compute.services import computing, running
+from tests.integration.compute.support import bench, nap
 from tests.integration.kafka.support import until
 
 pytestmark = pytest.mark.kafka

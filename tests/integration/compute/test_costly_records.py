@@ -10,7 +10,8 @@ from services.compute.settings import ComputeSettings
 from shared.domain.identity import id_of_reference
 from shared.domain.requests import FailureCode
 from shared.domain.types import Mode
-from tests.integration.compute.support import SOURCE, Bench, Wanted, computing, nap
+from tests.integration.compute.services import computing
+from tests.integration.compute.support import SOURCE, Bench, Wanted, nap
 from tests.integration.kafka.support import report, until
 from tests.support.costly import COSTLY_INPUTS, LONGEST_MS, calm_collector, longest_callback_ms
 

@@ -9,7 +9,8 @@ from confluent_kafka import Producer
 
 from services.compute.settings import ComputeSettings
 from shared.kafka.topics import Topic, topic_name
-from tests.integration.compute.support import Wanted, bench, nap, running
+from tests.integration.compute.services import running
+from tests.integration.compute.support import Wanted, bench, nap
 from tests.integration.kafka.support import until
 
 pytestmark = pytest.mark.kafka

@@ -6,7 +6,8 @@ import pytest
 
 from services.compute.settings import ComputeSettings
 from shared.domain.types import Mode
-from tests.integration.compute.support import computing, nap, wanted
+from tests.integration.compute.services import computing
+from tests.integration.compute.support import nap, wanted
 from tests.integration.kafka.support import until
 
 pytestmark = pytest.mark.kafka

@@ -12,7 +12,8 @@ from shared.domain.types import Mode, RequestId
 from shared.events.codec import EncodedEvent, Origin
 from shared.events.submission import INGEST_SOURCE, RequestData, encode_submission
 from shared.events.submit_keys import NO_KEYS, SubmitKeys
-from tests.integration.compute.support import Wanted, computing
+from tests.integration.compute.services import computing
+from tests.integration.compute.support import Wanted
 
 pytestmark = pytest.mark.kafka
 

@@ -10,7 +10,8 @@ from shared.domain.types import Mode
 from shared.operations.builtin import BUILTIN_OPERATIONS
 from shared.operations.model import Operation
 from shared.operations.results import encode_result
-from tests.integration.compute.support import bench, computing, nap, running, wanted
+from tests.integration.compute.services import computing, running
+from tests.integration.compute.support import bench, nap, wanted
 
 pytestmark = pytest.mark.kafka
 

@@ -5,7 +5,8 @@ import base64
 import pytest
 
 from services.compute.settings import ComputeSettings
-from tests.integration.compute.support import computing, nap
+from tests.integration.compute.services import computing
+from tests.integration.compute.support import nap
 
 pytestmark = pytest.mark.kafka
 

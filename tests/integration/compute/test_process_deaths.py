@@ -11,7 +11,8 @@ from shared.domain.requests import FailureCode, RequestSucceeded
 from shared.domain.types import Mode
 from shared.kafka.poison import ATTEMPTS
 from shared.kafka.topics import Topic, topic_name
-from tests.integration.compute.support import bench, compute_process, hazard, nap
+from tests.integration.compute.services import compute_process
+from tests.integration.compute.support import bench, hazard, nap
 from tests.integration.kafka.support import commit_of, until
 from tests.unit.compute.support import descendants, gone
 

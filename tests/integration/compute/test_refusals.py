@@ -13,7 +13,8 @@ from shared.domain.types import Mode
 from shared.events.submission import Submission, decode_submission
 from shared.events.submit_keys import SubmitKeys
 from shared.kafka.records import Record
-from tests.integration.compute.support import Bench, computing, hazard, nap, wanted
+from tests.integration.compute.services import computing
+from tests.integration.compute.support import Bench, hazard, nap, wanted
 
 pytestmark = pytest.mark.kafka
 

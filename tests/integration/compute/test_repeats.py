@@ -6,7 +6,8 @@ from services.compute.settings import ComputeSettings
 from shared.domain.requests import FailureCode
 from shared.domain.types import Mode
 from shared.kafka.topics import Topic, topic_name
-from tests.integration.compute.support import Bench, computing, hazard, nap, wanted
+from tests.integration.compute.services import computing
+from tests.integration.compute.support import Bench, hazard, nap, wanted
 from tests.integration.kafka.support import until
 
 pytestmark = pytest.mark.kafka

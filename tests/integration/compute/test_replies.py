@@ -7,7 +7,8 @@ from prometheus_client import REGISTRY
 from services.compute.settings import ComputeSettings
 from shared.domain.requests import RequestSucceeded
 from shared.domain.types import Mode
-from tests.integration.compute.support import Log, bench, computing, hazard, nap, running
+from tests.integration.compute.services import computing, running
+from tests.integration.compute.support import Log, bench, hazard, nap
 from tests.integration.kafka.support import replaced, until
 
 pytestmark = pytest.mark.kafka

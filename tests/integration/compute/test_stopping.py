@@ -8,7 +8,8 @@ import pytest
 
 from services.compute.settings import ComputeSettings
 from shared.kafka.topics import Topic
-from tests.integration.compute.support import bench, compute_process, nap, running
+from tests.integration.compute.services import compute_process, running
+from tests.integration.compute.support import bench, nap
 from tests.integration.kafka.support import commit_of, until
 from tests.unit.compute.support import descendants, gone
 

@@ -222,6 +222,34 @@ def note_itself_and_spin(task: Hazard) -> None:
     spin(task)
 
 
+def leave_a_hopper(task: Hazard) -> dict[str, int]:
+    """A process that forks itself and ends, again and again: it is on no list for long."""
+    if os.fork() == 0:
+        _hop(task)
+    while not Path(task.note).exists():
+        time.sleep(0.001)
+    return {"value": 1}
+
+
+def _hop(task: Hazard) -> None:
+    ends_s, note = time.monotonic() + 600, os.open(task.note, os.O_CREAT | os.O_WRONLY)
+    while time.monotonic() < ends_s:
+        if os.fork() != 0:
+            os._exit(0)
+        os.pwrite(note, f"{os.getpid()}\n".ljust(12).encode(), 0)
+    os._exit(0)
+
+
+def leave_a_hopper_and_crash(task: Hazard) -> None:
+    leave_a_hopper(task)
+    os._exit(5)
+
+
+def leave_a_hopper_and_kill_the_server(task: Hazard) -> None:
+    leave_a_hopper(task)
+    kill_the_server(task)
+
+
 def leave_children_and_kill_the_server(task: Hazard) -> None:
     leave_children(task)
     kill_the_server(task)
@@ -387,6 +415,32 @@ def _join_the_server() -> None:
     os.setpgid(0, os.getsid(0))
 
 
+def _put_a_file_in_place_of(descriptor: int) -> None:
+    """The number of open files stays the same."""
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), descriptor)
+
+
+def _put_a_file_in_place_of_an_event() -> None:
+    """One that the slot has opened for itself."""
+    found = next(n for n in os.listdir("/proc/self/fd") if "eventfd" in _target(f"/proc/self/fd/{n}"))
+    _put_a_file_in_place_of(int(found))
+
+
+def _put_a_pipe_in_place_of_the_output() -> None:
+    """One that the next task would print to."""
+    reading, writing = os.pipe()
+    os.dup2(writing, 1)
+    os.dup2(reading, 0)
+    os.close(reading)
+    os.close(writing)
+
+
+def _move_to_a_zone_of_the_same_name() -> None:
+    os.putenv("TZ", "UTC5")
+    time.tzset()
+
+
 def _leave_the_second_of_two_files() -> None:
     first = os.open(os.devnull, os.O_RDONLY)
     os.open(os.devnull, os.O_RDONLY)
@@ -509,6 +563,10 @@ ONE: Final = decimal.Decimal(1)
 KEPT: Final[list[bytearray]] = []
 CHANGES: Final[dict[str, Callable[[], object]]] = {
     "files": lambda: os.open(os.devnull, os.O_RDONLY),
+    "file for input": lambda: _put_a_file_in_place_of(0),
+    "file for event": _put_a_file_in_place_of_an_event,
+    "pipe for output": _put_a_pipe_in_place_of_the_output,
+    "zone of the same name": _move_to_a_zone_of_the_same_name,
     "files twice": _leave_the_second_of_two_files,
     "output": _replace_standard_output,
     "closed output": _close_standard_output,

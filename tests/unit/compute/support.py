@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any, Final
 
 import psutil
 
-from services.compute.slot import Task
+from services.compute.slot import Slot, Task
 from services.compute.slot_outcome import Completed, Failed, TaskResult
 from services.compute.slot_pool import SlotPool, SlotPoolSettings
 from shared.domain.types import Mode
@@ -82,3 +83,39 @@ def descendants(pid: int | None = None) -> set[int]:
 
 async def neighbours(pool: SlotPool, count: int, ms: int) -> list[TaskResult]:
     return list(await asyncio.gather(*(nap(pool, ms, value) for value in range(count))))
+
+
+def pid_of(slot: Slot) -> int:
+    assert slot.pid is not None
+    return slot.pid
+
+
+def server_of(pool: SlotPool) -> int:
+    assert pool._server is not None
+    assert pool._server._process is not None
+    return pool._server._process.pid
+
+
+@asynccontextmanager
+async def lone_consumer(
+    kind: str, note: Path, loop: str = "uvloop", limit_ms: int = 60_000
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A consumer of its own whose slot runs a task; killed at the end."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "tests.unit.compute.lone_consumer", loop, kind, str(note), str(limit_ms)),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert await told_by(process) == "running"
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def told_by(process: asyncio.subprocess.Process) -> str:
+    assert process.stdout is not None
+    async with asyncio.timeout(30):
+        return (await process.stdout.readline()).decode().strip()

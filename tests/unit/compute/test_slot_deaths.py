@@ -4,10 +4,9 @@ import asyncio
 import os
 import resource
 import signal
-import sys
+import subprocess
+import threading
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +14,8 @@ import pytest
 
 from services.compute import slot_client
 from services.compute import slot_tree as tree
-from services.compute.slot import Slot, SlotServerError, SlotStartError
+from services.compute.slot import SlotServerError, SlotStartError
+from services.compute.slot_client import _kill_server
 from services.compute.slot_pool import SlotPool
 from shared.domain.requests import FailureCode
 from shared.domain.types import Mode
@@ -26,41 +26,20 @@ from tests.unit.compute.support import (
     failed,
     gone,
     hazard,
+    lone_consumer,
     nap,
     noted_pids,
+    pid_of,
     run,
     running_pool,
+    server_of,
     task,
     task_of,
+    told_by,
 )
 
 LIMIT_MS: Final = 2_000
 STOP_S: Final = 2.5
-
-
-@asynccontextmanager
-async def lone_consumer(
-    kind: str, note: Path, loop: str = "uvloop", limit_ms: int = 60_000
-) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A consumer of its own whose slot runs a task; killed at the end."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "tests.unit.compute.lone_consumer", loop, kind, str(note), str(limit_ms)),
-        stdout=asyncio.subprocess.PIPE,
-    )
-    try:
-        assert await told_by(process) == "running"
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-
-
-async def told_by(process: asyncio.subprocess.Process) -> str:
-    assert process.stdout is not None
-    async with asyncio.timeout(30):
-        return (await process.stdout.readline()).decode().strip()
 
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
@@ -138,14 +117,6 @@ async def test_a_slot_that_was_granted_and_died_before_its_task_ends_no_request(
     assert completed(await nap(pool, 0, 7)) == {"value": 7}
 
 
-async def test_a_slot_that_was_stopped_before_its_task_ends_no_request(pool: SlotPool) -> None:
-    async with pool.acquire(Mode.ASYNC, "nap") as slot:
-        os.kill(pid_of(slot), signal.SIGSTOP)
-        with pytest.raises(SlotStartError, match="before it took its task"):
-            await slot.run(task("nap", {}, timeout_ms=300))
-    assert completed(await nap(pool, 0, 7)) == {"value": 7}
-
-
 async def test_an_idle_slot_that_died_ends_no_request() -> None:
     async with running_pool(slots=1, spares=1) as pool:
         for _ in range(20):
@@ -191,6 +162,13 @@ async def test_a_server_that_hangs_is_given_up_and_ends_no_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(slot_client, "PING_S", 0.2)
+    threads: list[threading.Thread] = []
+
+    def kill(server: subprocess.Popen[bytes]) -> None:
+        threads.append(threading.current_thread())
+        _kill_server(server)
+
+    monkeypatch.setattr(slot_client, "_kill_server", kill)
     async with running_pool(slots=2, spares=0) as pool:
         watching = asyncio.create_task(pool.watch())
         server = server_of(pool)
@@ -202,6 +180,8 @@ async def test_a_server_that_hangs_is_given_up_and_ends_no_request(
             await watching
         assert not pool.ready
         await until(lambda: gone({server, *below}))
+    assert len(threads) == 1
+    assert threads[0] is not threading.current_thread(), "the event loop was stopped for that"
 
 
 async def test_directories_of_any_depth_end_no_server() -> None:
@@ -213,13 +193,13 @@ async def test_directories_of_any_depth_end_no_server() -> None:
 async def test_the_loss_of_a_server_is_told_whatever_it_leaves() -> None:
     async with running_pool(slots=1, spares=0) as pool:
         assert pool._server is not None
-        directory = pool._server._directory
+        directory = pool._server._directory.path
         with pytest.raises(SlotServerError):
             await hazard(pool, "nest_directories_and_kill_the_server")
         with pytest.raises(SlotServerError):
             await pool.watch()
-        with pytest.raises(FileNotFoundError):
-            os.stat(directory)
+    with pytest.raises(FileNotFoundError):
+        os.stat(directory)
 
 
 async def test_a_task_that_the_system_refuses_a_start_is_not_started() -> None:
@@ -271,14 +251,3 @@ async def test_what_cannot_be_killed_delays_one_death_and_is_told(
     finally:
         for pid in noted_pids(note):
             os.kill(pid, signal.SIGKILL)
-
-
-def pid_of(slot: Slot) -> int:
-    assert slot.pid is not None
-    return slot.pid
-
-
-def server_of(pool: SlotPool) -> int:
-    assert pool._server is not None
-    assert pool._server._process is not None
-    return pool._server._process.pid

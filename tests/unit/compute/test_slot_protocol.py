@@ -11,7 +11,7 @@ from services.compute.slot_protocol import (
     MAX_HEADER_BYTES,
     FrameError,
     FrameReader,
-    TaskRequest,
+    TaskReply,
     pack_frame,
 )
 
@@ -20,13 +20,13 @@ MAX_BODY: Final = 1000
 bodies: Final = st.lists(st.binary(max_size=MAX_BODY), max_size=6)
 
 
-def request(number: int) -> TaskRequest:
-    return TaskRequest(number=number, operation="nap", timeout_ms=1)
+def reply(number: int) -> TaskReply:
+    return TaskReply(number=number, kind="completed")
 
 
 @given(bodies=bodies, cuts=st.lists(st.integers(0, 7000)))
 def test_frames_come_out_as_they_went_in(bodies: list[bytes], cuts: list[int]) -> None:
-    stream = b"".join(pack_frame(request(number), body) for number, body in enumerate(bodies))
+    stream = b"".join(pack_frame(reply(number), body) for number, body in enumerate(bodies))
     ends = [*sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
     reader = FrameReader(MAX_BODY)
     told: list[bytes] = []

@@ -15,7 +15,10 @@ from tests.unit.compute.support import completed, gone, noted_pids, running_pool
 REASONS: Final = {
     "files": "files left open",
     "files twice": "files left open",
-    "output": "another standard output",
+    "file for input": "files left open",
+    "file for event": "files left open",
+    "pipe for output": "files left open",
+    "output": "files left open",
     "closed output": "another standard output",
     "encoded output": "another standard output",
     "blocking": "another mode of standard output",
@@ -28,6 +31,7 @@ REASONS: Final = {
     "limits": "other resource limits",
     "environment": "another environment",
     "zone": "another environment",
+    "zone of the same name": "another environment",
     "locale": "another locale",
     "decimal": "another default of decimal",
     "random": "another state of random",
@@ -58,7 +62,9 @@ async def test_the_context_of_decimal_is_each_tasks_own(pool: SlotPool) -> None:
         assert third == {"third": "0.3333333333333333333333333333"}
 
 
-@pytest.mark.parametrize("change", [each for each in REASONS if each not in ("left file", "blocking")])
+@pytest.mark.parametrize(
+    "change", [each for each in REASONS if each not in ("left file", "blocking", "file for event")]
+)
 async def test_a_task_that_has_a_process_of_its_own_leaves_its_slot_as_it_was(
     pool: SlotPool, change: str
 ) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from services.compute.slot_tree import (
     remove_directory,
 )
 from tests.support.waiting import until
-from tests.unit.compute.support import gone
+from tests.unit.compute.support import failed, gone, lone_consumer, run, running_pool, task
 
 FAMILY = """
 import os, sys, threading, time
@@ -41,8 +42,9 @@ async def test_every_descendant_is_found_and_killed_whatever_thread_forked_it() 
         await until(lambda: len(descendants(family.pid)) == 4)
         assert len(children(family.pid)) == 2
         found = descendants(family.pid)
+        family.send_signal(signal.SIGSTOP)
         assert kill_descendants(family.pid, 5) == 0
-        assert gone(found)
+        await until(lambda: gone(found))  # it is no reaper: grandchildren went elsewhere while they died
     finally:
         family.kill()
         await family.wait()
@@ -69,6 +71,54 @@ def test_a_slot_kills_what_came_to_it_from_a_task_and_ends() -> None:
     command = [sys.executable, "-c", ORPHAN]
     told = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=30, check=True).stdout
     assert gone({int(told)})
+
+
+MISSED = """
+import os, time
+from services.compute import slot_tree
+from services.compute.slot_isolation import adopt_orphans
+adopt_orphans()
+if (pid := os.fork()) == 0:
+    time.sleep(600)
+print(pid, flush=True)
+found, looks = slot_tree.descendants, []
+def miss(pid):
+    looks.append(pid)
+    return found(pid) if len(looks) > 30 else set()
+slot_tree.descendants = miss
+assert slot_tree.kill_all_below(30)
+"""
+
+
+def test_a_process_that_no_look_finds_is_not_taken_for_dead() -> None:
+    command = [sys.executable, "-c", MISSED]
+    told = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=60, check=True).stdout
+    assert gone({int(told)})
+
+
+async def test_a_process_that_moves_in_the_tree_dies_with_the_consumer_whose_server_died(
+    tmp_path: Path,
+) -> None:
+    note = tmp_path / "note"
+    async with lone_consumer("leave_a_hopper_and_kill_the_server", note) as process:
+        assert await process.wait() == 1
+    assert not await changes(note)
+
+
+async def test_a_process_that_moves_in_the_tree_dies_with_its_task(tmp_path: Path) -> None:
+    note = tmp_path / "note"
+    async with running_pool(slots=1, spares=0) as pool:
+        for operation in ("hazard", "hazard_once"):
+            failed(await run(pool, task(operation, {"kind": "leave_a_hopper_and_crash", "note": str(note)})))
+            assert not await changes(note)
+            note.unlink()
+
+
+async def changes(note: Path) -> bool:
+    """Whether there is still a process that writes its id into `note` whenever it has another."""
+    before = await asyncio.to_thread(note.read_text)
+    await asyncio.sleep(0.3)
+    return await asyncio.to_thread(note.read_text) != before
 
 
 def test_nobody_is_below_a_process_that_is_gone() -> None:
