@@ -21,10 +21,15 @@ MESSAGE_CHARS: Final = 300
 
 @dataclass(slots=True)
 class Progress:
-    """How far a call has come. `sending` is set before the first byte leaves, `answer` by the headers."""
+    """How far a call has come.
+
+    `sending` is set before the first byte leaves, `answer` by the headers; `unasked` when the receiver spoke
+    before any byte had left.
+    """
 
     tls: bool = False
     sending: bool = False
+    unasked: bool = False
     answer: Answer | None = None
     body: bytearray = field(default_factory=bytearray)
 
@@ -48,7 +53,7 @@ def _classify(error: Exception, progress: Progress) -> tuple[ErrorClass, str]:
         case aiohttp.ClientResponseError():
             return ErrorClass.PROTOCOL, f"the answer is not HTTP: {error.message}"
         case aiohttp.ClientConnectionError() | OSError():
-            return _lost(error, sending=progress.sending)
+            return _lost(error, progress)
         case _:
             return ErrorClass.PROTOCOL, f"the call failed: {type(error).__name__}"
 
@@ -78,8 +83,10 @@ def _not_connected(error: aiohttp.ClientConnectorError, *, tls: bool) -> tuple[E
             return ErrorClass.REFUSED, f"no connection: {reason}"
 
 
-def _lost(error: Exception, *, sending: bool) -> tuple[ErrorClass, str]:
-    if sending:
+def _lost(error: Exception, progress: Progress) -> tuple[ErrorClass, str]:
+    if progress.unasked and not progress.sending:
+        return ErrorClass.PROTOCOL, "the receiver speaks before it is asked; nothing was sent"
+    if progress.sending:
         return ErrorClass.RESET, f"the connection broke after the request was sent: {_reason(error)}"
     return ErrorClass.REFUSED, f"the connection broke before anything was sent: {_reason(error)}"
 
