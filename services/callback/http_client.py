@@ -24,7 +24,7 @@ from services.callback.call import Answer, Call, CallFailure
 from services.callback.connections import CallConnector, CallProtocol
 from services.callback.failures import Progress, classify
 from services.callback.resolver import Lookup, VettingResolver
-from services.callback.targets import TargetPolicy
+from services.callback.targets import TargetPolicy, call_url
 from shared.domain.address_policy import AddressPolicy, parse_networks
 
 __all__ = ["BODY_CAP", "EXCERPT_BYTES", "HttpClient"]
@@ -141,7 +141,7 @@ class HttpClient:
     async def _send(self, call: Call, progress: Progress) -> aiohttp.ClientResponse:
         if self._session is None:
             raise RuntimeError("the HTTP client is not started")
-        url = URL(call.url)
+        url = call_url(call.url)
         self._targets.check_url(url)
         progress.tls = url.scheme == "https"
         return await self._session.post(

@@ -17,6 +17,7 @@ from yarl import URL
 from services.callback.http_settings import CallbackHttpSettings
 from services.callback.lane import LaneLimits
 from services.callback.signing import SecretError, Signer, parse_secrets
+from services.callback.targets import canonical_host
 
 __all__ = ["Origin", "Origins", "OriginsError", "load_origins", "origin_of"]
 
@@ -123,12 +124,12 @@ def load_origins(settings: CallbackHttpSettings) -> Origins:
 
 
 def origin_of(url: URL) -> str:
-    """`scheme://host[:port]`, the port only where it is not the scheme's own.
+    """`scheme://host[:port]`, the port only where it is not the scheme's own, the host without final dots.
 
     Raises:
-        ValueError: `url` has no host.
+        ValueError: `url` has no host, or one that cannot be read.
     """
-    return str(url.origin()).lower()
+    return str(canonical_host(url).origin()).lower()
 
 
 def _read(path: Path) -> dict[str, _OriginSettings]:

@@ -222,3 +222,16 @@ def test_calls_to_a_busy_origin_reuse_connections(loop: Loop) -> None:
             assert len(server.peers) <= 20, "fewer than 95 % of 400 calls reused a connection"
 
     run(loop, scenario())
+
+
+@pytest.mark.parametrize("target", ["/a%2Fb/./../%7E?sig=%21a%2Bb%2F&x=", "/?", "/a?b?c"])
+async def test_the_request_line_is_the_url_as_it_was_given(target: str) -> None:
+    lines: list[bytes] = []
+
+    async def listen(peer: Peer) -> None:
+        lines.append((await peer.request()).partition(b"\r\n")[0])
+        await peer.say(OK)
+
+    async with RawServer(listen) as server, open_client() as client:
+        await post(client, server.url.removesuffix("/hook") + target)
+    assert lines == [f"POST {target} HTTP/1.1".encode()]

@@ -112,3 +112,13 @@ async def test_a_forward_proxy_resolves_and_literals_stay_vetted() -> None:
     assert lookup.lookups == 0
     assert literal.error_class is ErrorClass.FORBIDDEN
     assert tunnelled.error_class in (ErrorClass.TLS, ErrorClass.REFUSED), tunnelled
+
+
+async def test_a_host_with_final_dots_is_the_host_without() -> None:
+    lookup = ScriptedLookup(["127.0.0.1"])
+    async with Receiver() as receiver, open_client(lookup=lookup) as client:
+        for dots in ("", ".", "..."):
+            url = f"http://receiver.test{dots}:{receiver.port}/hook"
+            assert isinstance(await post(client, url), Answer)
+        assert receiver.connections == 1
+        assert {dict(call.headers)["Host"] for call in receiver.calls} == {f"receiver.test:{receiver.port}"}

@@ -95,6 +95,8 @@ def test_nothing_is_sent_unsigned() -> None:
         ("http://h.example:443/", "http://h.example:443"),
         ("http://[::1]:80/", "http://[::1]"),
         ("http://bücher.example/", "http://xn--bcher-kva.example"),
+        ("http://h.example./", "http://h.example"),
+        ("http://h.example...:8080/", "http://h.example:8080"),
     ],
 )
 def test_an_origin_has_one_name(url: str, origin: str) -> None:

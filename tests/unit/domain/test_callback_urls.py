@@ -7,7 +7,20 @@ from shared.domain.callback_urls import callback_url_problem
 
 @pytest.mark.parametrize(
     "url",
-    ["http://h", "https://example.org:8443/x?y=1", "http://[::1]:9000/hook", "http://127.0.0.1:1/"],
+    [
+        "http://h",
+        "https://example.org:8443/x?y=1",
+        "http://[::1]:9000/hook",
+        "http://127.0.0.1:1/",
+        "http://127.1/",  # called, it is forbidden with the reason
+        "http://0x7f.1/",
+        "http://h.example./",
+        "http://a_b.example/",
+        "http://bücher.example/",
+        "http://xn--bcher-kva.example/",
+        "http://１２７.0.0.1/",  # noqa: RUF001 - a notation that some resolver understands
+        "http://3com.example/",
+    ],
 )
 def test_usable_urls_pass(url: str) -> None:
     assert callback_url_problem(url) is None
@@ -24,6 +37,16 @@ def test_usable_urls_pass(url: str) -> None:
         ("http://h:99999/", "not a URL"),
         ("http://h:0/", "port 0"),
         ("http://[::1/", "not a URL"),
+        ("http://08.8.8.8/", "no address"),
+        ("http://1.2.3.4.5/", "no address"),
+        ("http://4294967297/", "no address"),
+        ("http://host.0x1ffffffff/", "no address"),
+        ("http://xn--a00|/", "character"),
+        ("http://a%41b/", "character"),
+        ("http://a..b/", "63"),
+        ("http://./", "63"),
+        ("http://" + "a" * 64 + ".example/", "63"),
+        ("http://" + "a." * 130 + "example/", "253"),
         ("http://h/a b", "space"),
         ("http://h/\n", "control"),
         ("http://h/" + "x" * 2048, "longer"),
