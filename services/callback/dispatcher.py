@@ -18,7 +18,7 @@ import structlog
 from services.callback import http_metrics
 from services.callback.attempts import attempt_of, disabling_reason
 from services.callback.breakers import Breakers, Permit
-from services.callback.call import Answer, Call, CallFailure
+from services.callback.call import Answer, Call, CallFailure, NotBegun
 from services.callback.http_client import HttpClient
 from services.callback.http_settings import CallbackHttpSettings
 from services.callback.lane import Room
@@ -109,6 +109,7 @@ class HttpDispatcher:
             connect_timeout_s=settings.callback_connect_timeout_ms / 1000,
             ssl_context=_trust(settings.callback_ca_file),
             proxy=proxy.get_secret_value() if proxy else None,
+            most_idle=settings.callback_idle_connections,
         )
 
     @property
@@ -128,7 +129,7 @@ class HttpDispatcher:
     async def stop(self) -> None:
         """Close all connections."""
         await self._client.stop()
-        self._lookup.close()
+        await self._lookup.close()
 
     async def run(self) -> None:
         """Follow which destinations are disabled, and the pace of this process, until cancelled."""
@@ -208,6 +209,10 @@ class HttpDispatcher:
         except asyncio.CancelledError:
             self._breakers.give_back(permit, self._now_ms())
             raise
+        if isinstance(outcome, NotBegun):
+            self._breakers.give_back(permit, self._now_ms())
+            log.warning("callback.not_begun", origin=origin.name, why=outcome.message)
+            return Deferred(reason=DeferralReason.NOT_BEGUN)
         duration_ms = (time.perf_counter() - begun) * 1000
         attempt = attempt_of(outcome, at_ms=self._now_ms(), duration_ms=duration_ms)
         self._breakers.settle(permit, attempt)

@@ -167,7 +167,7 @@ class CallbackHandler:
                     dispatched.reason,
                     now_ms=wall_clock_ms(),
                     not_before_ms=dispatched.not_before_ms,
-                    has_turn=dispatched.reason is not DeferralReason.BREAKER_OPEN,
+                    has_turn=dispatched.reason in (DeferralReason.QUEUE_FULL, DeferralReason.RATE_LIMITED),
                     jitter=jitter,
                 )
             case Disabled(message=message):

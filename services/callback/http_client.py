@@ -20,12 +20,13 @@ from aiohttp.http import StreamWriter
 from aiohttp.payload import Payload
 from yarl import URL
 
-from services.callback.call import Answer, Call, CallFailure
+from services.callback.call import Answer, Call, CallFailure, NotBegun
 from services.callback.connections import CallConnector, CallProtocol
 from services.callback.failures import Progress, classify
 from services.callback.resolver import Lookup, VettingResolver
 from services.callback.targets import TargetPolicy, call_url
 from shared.domain.address_policy import AddressPolicy, parse_networks
+from shared.open_files import open_files
 
 __all__ = ["BODY_CAP", "EXCERPT_BYTES", "HttpClient"]
 
@@ -37,6 +38,9 @@ KEPT_IDLE_S: Final = 4.0
 """Node and uvicorn close idle connections after 5 s, others later."""
 
 MOST_IDLE: Final = 1_000
+IDLE_SHARE: Final = 4
+"""Idle connections take at most this part of all descriptors, whatever the setting says."""
+
 SUCCESS_S: Final = 0.05
 """So long a success waits for the end of its body, to keep the connection."""
 
@@ -90,7 +94,7 @@ class HttpClient:
         """Open the pool, on the running loop."""
         direct = self._proxy is None
         connector = CallConnector(
-            most_idle=self._most_idle,
+            most_idle=min(self._most_idle, open_files() // IDLE_SHARE),
             limit=0,
             resolver=VettingResolver(self._targets.addresses if direct else ANYWHERE, self._lookup),
             socket_factory=self._vetted_socket if direct else None,
@@ -113,9 +117,9 @@ class HttpClient:
         if self._session is not None:
             await self._session.close()
 
-    async def post(self, call: Call) -> Answer | CallFailure:
+    async def post(self, call: Call) -> Answer | CallFailure | NotBegun:
         """Make `call` within its deadline. Whatever goes wrong is an outcome; only cancellation is raised."""
-        progress = Progress()
+        progress = Progress(proxied=self._proxy is not None)
         try:
             async with asyncio.timeout(call.timeout_s):
                 await self._exchange(call, progress)
@@ -156,7 +160,16 @@ class HttpClient:
         """The last gate: whatever notation or library led here, this is what is connected to."""
         family, kind, protocol, _, target = address
         self._targets.check_address(str(target[0]))
-        return socket.socket(family, kind, protocol)
+        return open_socket(family, kind, protocol)
+
+
+def open_socket(family: int, kind: int, protocol: int) -> socket.socket:
+    """A socket.
+
+    Raises:
+        OSError: none is to be had.
+    """
+    return socket.socket(family, kind, protocol)
 
 
 async def _unless_unsent(

@@ -1,15 +1,18 @@
-"""Where callbacks go, as far as the URL itself tells: what is asked for, vetted literals and allowed ports."""
+"""Where callbacks go, as far as the URL itself tells: what is asked for, literals, and allowed ports."""
 
 import re
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final
 
+import structlog
 from yarl import URL
 
 from services.callback.forbidden import ForbiddenAddressError
 from services.callback.http_settings import CallbackHttpSettings, parse_ports
 from shared.domain.address_policy import AddressPolicy, parse_networks
+
+log = structlog.get_logger()
 
 __all__ = ["TargetPolicy", "call_url", "canonical_host", "target_policy"]
 
@@ -44,7 +47,8 @@ class TargetPolicy:
         """
         problem = self.addresses.problem(ip_address(text))
         if problem is not None:
-            raise ForbiddenAddressError(f"{text} is {problem}; see CONSUMA_CALLBACK_ALLOW")
+            log.warning("callback.address_refused", address=text, problem=problem)
+            raise ForbiddenAddressError("the URL leads to an address that is not public")
 
 
 def call_url(text: str) -> URL:

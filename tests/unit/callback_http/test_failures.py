@@ -4,6 +4,7 @@ import aiohttp
 import pytest
 from aiohttp.client_reqrep import ConnectionKey
 
+from services.callback.call import CallFailure, NotBegun
 from services.callback.failures import MESSAGE_CHARS, Progress, classify
 from services.callback.http_client import CONNECTIONS_TRIED, _unless_unsent
 from shared.domain.retry_policy import ErrorClass
@@ -76,12 +77,41 @@ def test_every_exception_has_a_class_and_shows_nothing_hidden(
     error: Exception, expected: ErrorClass, *, sending: bool
 ) -> None:
     failure = classify(error, Progress(sending=sending))
+    assert isinstance(failure, CallFailure)
     assert failure.error_class is expected
     assert "hidden" not in failure.message
 
 
 def test_what_a_receiver_writes_is_shown_short_and_harmless() -> None:
     error = aiohttp.ClientResponseError(None, (), message="\x1b[31m\r\n" + "x" * 9_000)  # type: ignore[arg-type]
-    message = classify(error, Progress(sending=True)).message
+    failure = classify(error, Progress(sending=True))
+    message = failure.message
     assert len(message) <= MESSAGE_CHARS
     assert message.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("error", "proxied", "missing"),
+    [
+        (aiohttp.ClientConnectorError(KEY, OSError(24, "Too many open files")), False, "open files"),
+        (OSError(105, "No buffer space available"), False, "buffer"),
+        (aiohttp.ClientProxyConnectionError(KEY, OSError(111, "refused")), True, "proxy cannot be reached"),
+        (aiohttp.ClientConnectorDNSError(KEY, OSError("none")), True, "proxy's name"),
+        (aiohttp.ClientHttpProxyError(None, (), status=407), True, "407"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_is_missing_here_is_no_failure_of_the_receiver(
+    error: Exception, missing: str, *, proxied: bool
+) -> None:
+    outcome = classify(error, Progress(proxied=proxied))
+    assert isinstance(outcome, NotBegun)
+    assert missing in outcome.message
+    assert isinstance(classify(error, Progress(proxied=proxied, sending=True)), CallFailure)
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_a_proxy_that_does_not_reach_the_receiver_speaks_of_the_receiver(status: int) -> None:
+    error = aiohttp.ClientHttpProxyError(None, (), status=status)  # type: ignore[arg-type]
+    failure = classify(error, Progress(proxied=True))
+    assert isinstance(failure, CallFailure)
+    assert failure.error_class is ErrorClass.REFUSED
