@@ -250,7 +250,7 @@ class HttpDispatcher:
         signature = origin.signer.headers(delivery.webhook_id, int(self._clock()), body)
         return Call(
             url=delivery.url,
-            headers={**FIXED_HEADERS, **origin.headers, **signature},
+            headers={**FIXED_HEADERS, **origin.headers_for(delivery.url), **signature},
             body=body,
             timeout_s=origin.timeout_s,
         )

@@ -11,6 +11,9 @@ __all__ = ["MAX_URL_LENGTH", "callback_url_problem", "shown_url"]
 MAX_URL_LENGTH: Final = 2_048
 _SCHEMES: Final = ("http", "https")
 _LONGEST_HOST: Final = 253
+_LONGEST_SHOWN: Final = 24
+"""Longer first segments of a path are likely tokens, as at webhook.site."""
+
 _LABEL: Final = re.compile(r"[a-z0-9_-]{1,63}", re.IGNORECASE)
 _STRANGE: Final = re.compile(r"[^a-z0-9_.-]", re.IGNORECASE)
 _NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*", re.IGNORECASE)
@@ -57,10 +60,20 @@ def _host_problem(host: str) -> str | None:
 
 
 def shown_url(url: str) -> str:
-    """`url` for people and logs: what may be a credential, the query and a user name, is left out."""
+    """`url` for people and logs, without what may be a credential.
+
+    That is the query, a user name, and what follows the first segment of the path, where Slack, Discord,
+    Teams and many others put theirs.
+    """
     try:
         parts = urlsplit(url)
     except ValueError:
         return "(not a URL)"
     host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "…" if parts.query else "", ""))
+    return urlunsplit((parts.scheme, host, _shown_path(parts.path), "…" if parts.query else "", ""))
+
+
+def _shown_path(path: str) -> str:
+    first, _, rest = path.removeprefix("/").partition("/")
+    shown = first if len(first) <= _LONGEST_SHOWN else "…"
+    return path and f"/{shown}" + ("/…" if rest else "")

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
@@ -66,14 +67,16 @@ class Peer:
 class RawServer:
     """Treats each connection as `treat` says; the connection is closed when that has ended."""
 
-    def __init__(self, treat: Callable[[Peer], Awaitable[None]]) -> None:
+    def __init__(
+        self, treat: Callable[[Peer], Awaitable[None]], *, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._tls = tls
         self.peers: list[Peer] = []
-        self.requests: list[bytes] = []
         self._treat = treat
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
         return self
 
     async def __aexit__(
@@ -92,7 +95,8 @@ class RawServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/hook"
+        scheme = "https" if self._tls else "http"
+        return f"{scheme}://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/hook"
 
     async def until_all_closed(self) -> None:
         """Return when the client has closed every connection that was treated so far."""

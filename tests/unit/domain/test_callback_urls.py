@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.domain.callback_urls import callback_url_problem
+from shared.domain.callback_urls import callback_url_problem, shown_url
 
 
 @pytest.mark.parametrize(
@@ -56,3 +56,21 @@ def test_others_are_refused_with_the_reason(url: str, words: str) -> None:
     problem = callback_url_problem(url)
     assert problem is not None
     assert words in problem
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://hooks.slack.com/services/T0/B0/secret", "https://hooks.slack.com/services/…"),
+        ("https://discord.com/api/webhooks/1/secret", "https://discord.com/api/…"),
+        ("https://a.office.com/webhookb2/secret/IncomingWebhook/x", "https://a.office.com/webhookb2/…"),
+        ("https://webhook.site/7b3c1c0e-6c0a-4d3b-9d6e-2f6a1b7c8d90", "https://webhook.site/…"),
+        ("https://user:secret@h:8443/hook?token=secret#secret", "https://h:8443/hook?…"),
+        ("http://h/hook/", "http://h/hook"),
+        ("http://h/", "http://h/"),
+        ("http://h", "http://h"),
+        ("http://[h/secret", "(not a URL)"),
+    ],
+)
+def test_what_may_be_a_credential_is_not_shown(url: str, shown: str) -> None:
+    assert shown_url(url) == shown
