@@ -136,9 +136,7 @@ class HttpClient:
                 retry_after=response.headers.get("Retry-After"),
                 delivery=response.headers.get("webhook-delivery"),
             )
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(SUCCESS_S if response.ok else EXCERPT_S):
-                    await _read_capped(response.content, progress.body)
+            await _read_soon(response, progress.body)
         finally:
             response.release()
 
@@ -193,6 +191,15 @@ async def _unless_unsent(
             response.close()
     progress.unasked = True
     raise aiohttp.ServerDisconnectedError
+
+
+async def _read_soon(response: aiohttp.ClientResponse, body: bytearray) -> None:
+    if response.content.is_eof():  # as a rule: it came with the head, and waits for nothing
+        await _read_capped(response.content, body)
+        return
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(SUCCESS_S if response.ok else EXCERPT_S):
+            await _read_capped(response.content, body)
 
 
 async def _read_capped(content: aiohttp.StreamReader, body: bytearray) -> None:
