@@ -25,7 +25,7 @@ import httpx
 import uvloop
 
 from bench.figures import Latencies, print_table
-from services.callback.call import Call, CallFailure
+from services.callback.call import Call, CallFailure, NotBegun
 from services.callback.http_client import HttpClient
 from services.callback.resolver import SystemLookup
 from services.callback.targets import TargetPolicy
@@ -116,14 +116,14 @@ async def by_our_client(_: int) -> AsyncIterator[Post]:
     async def post(url: str) -> None:
         outcome = await client.post(Call(url=url, headers=HEADERS, body=BODY, timeout_s=30.0))
         match outcome:
-            case CallFailure(message=message):
+            case CallFailure(message=message) | NotBegun(message=message):
                 raise RuntimeError(message)
 
     try:
         yield post
     finally:
         await client.stop()
-        lookup.close()
+        await lookup.close()
 
 
 CLIENTS: dict[str, OpenClient] = {

@@ -5,8 +5,9 @@
 
 What it shows, in the order in which it matters:
 
-1. Read the raw body and verify it before anything else looks at it. `standardwebhooks` refuses a signature
-   that does not fit and a timestamp that is older than five minutes.
+1. Read the raw body, no more of it than you would ever take, and verify it before anything else looks at
+   it. `standardwebhooks` refuses a signature that does not fit and a timestamp that is older than five
+   minutes; at garbage it may raise any ValueError.
 2. Know several secrets, so that a rotation needs no moment at which both sides change.
 3. Remember `webhook-id` in the same transaction as the effect: a callback may come twice, under one id.
 4. Answer 2xx when the effect is durable, and soon: work that takes long belongs into a queue of your own.
@@ -36,9 +37,9 @@ def create_app(secrets: list[str], database: str) -> FastAPI:
 
     @app.post("/hook")
     async def hook(request: Request) -> Response:
-        body = await request.body()
-        if len(body) > LARGEST_BODY:
-            return Response(status_code=413)
+        body = await read_body(request)
+        if body is None:
+            return Response(status_code=413, headers={"connection": "close"})
         headers = {name.lower(): value for name, value in request.headers.items()}
         if not any(is_genuine(webhook, body, headers) for webhook in webhooks):
             return Response("not signed with a secret known here, or too old\n", status_code=401)
@@ -48,11 +49,24 @@ def create_app(secrets: list[str], database: str) -> FastAPI:
     return app
 
 
+async def read_body(request: Request) -> bytes | None:
+    """The body; None as soon as it is known to be larger than `LARGEST_BODY`."""
+    announced = request.headers.get("content-length", "0")
+    if not announced.isdecimal() or int(announced) > LARGEST_BODY:
+        return None
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > LARGEST_BODY:
+            return None
+    return bytes(body)
+
+
 def is_genuine(webhook: Webhook, body: bytes, headers: dict[str, str]) -> bool:
     """Whether this secret signed the body, not longer than five minutes ago."""
     try:
         webhook.verify(body, headers)
-    except WebhookVerificationError:
+    except (WebhookVerificationError, ValueError):  # the latter at headers or bytes that are not text
         return False
     return True
 

@@ -19,6 +19,7 @@ from shared.kafka.backoff import backoff_s
 from shared.kafka.consumer import PartitionConsumer
 from shared.kafka.producer import LogUnavailable, SupervisedProducer
 from shared.kafka.topics import RETRY_TIERS, TIER_DELAY_MS, Topic
+from shared.open_files import raise_open_files
 
 __all__ = ["CallbackService", "create_app"]
 
@@ -121,6 +122,7 @@ def create_app(
     """What `run_service` runs: makes deliveries until the event is set, then drains."""
 
     async def main(stop: asyncio.Event) -> None:
+        raise_open_files()
         service = CallbackService(settings, make_dispatcher)
         async with HealthServer(settings, service.readiness):
             await service.run(stop)

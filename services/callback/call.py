@@ -1,10 +1,10 @@
-"""One call as values: what is sent, and the two ways in which it ends."""
+"""One call as values: what is sent, and the three ways in which it ends."""
 
 from dataclasses import dataclass, field
 
 from shared.domain.retry_policy import ErrorClass
 
-__all__ = ["Answer", "Call", "CallFailure"]
+__all__ = ["Answer", "Call", "CallFailure", "NotBegun", "NotBegunError"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,3 +33,17 @@ class CallFailure:
 
     error_class: ErrorClass
     message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotBegun:
+    """The call could not even be tried, for want of something of ours: a descriptor, a name server, a proxy.
+
+    No attempt, and no fault of the receiver. `message` is for operators.
+    """
+
+    message: str
+
+
+class NotBegunError(Exception):
+    """Something of ours is missing that a call needs; in words for operators."""

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from services.callback.attempts import attempt_of
 from services.callback.breakers import Breakers
-from services.callback.call import Call
+from services.callback.call import Call, NotBegun
 from services.callback.callers import SeenAddresses, caller_of, submitter_of
 from services.callback.disabling import Disabling
 from services.callback.http_client import HttpClient
@@ -48,6 +50,8 @@ from shared.domain.retry_policy import ErrorClass
 from shared.kafka.producer import SupervisedProducer
 
 __all__ = ["HttpDispatcher"]
+
+log = structlog.get_logger()
 
 PROBE_GRACE_MS: Final = 5_000
 """A probe may last as long as any attempt, and a little longer."""
@@ -126,6 +130,7 @@ class HttpDispatcher:
             connect_timeout_s=settings.callback_connect_timeout_ms / 1000,
             ssl_context=_trust(settings.callback_ca_file),
             proxy=proxy.get_secret_value() if proxy else None,
+            most_idle=settings.callback_idle_connections,
         )
 
     @property
@@ -145,7 +150,7 @@ class HttpDispatcher:
     async def stop(self) -> None:
         """Close all connections."""
         await self._client.stop()
-        self._lookup.close()
+        await self._lookup.close()
 
     async def run(self) -> None:
         """Follow which destinations are disabled, and the pace of this process, until cancelled."""
@@ -220,7 +225,7 @@ class HttpDispatcher:
             return None
         return _deferred(target, DeferralReason.BREAKER_OPEN, refusal.until_ms - now_ms, refusal.key)
 
-    async def _attempt(self, target: Target) -> SuccessfulAttempt | FailedAttempt:
+    async def _attempt(self, target: Target) -> SuccessfulAttempt | FailedAttempt | Deferred:
         admission = self._breakers.admit(*target.waits_for, _monotonic_ms())
         if admission is None:
             raise AssertionError("the breakers have just let this call go")
@@ -230,6 +235,10 @@ class HttpDispatcher:
         except asyncio.CancelledError:
             self._breakers.give_back(admission, _monotonic_ms())
             raise
+        if isinstance(outcome, NotBegun):
+            self._breakers.give_back(admission, _monotonic_ms())
+            log.warning("callback.not_begun", origin=target.origin.name, why=outcome.message)
+            return _not_begun(target)
         duration_ms = (time.perf_counter() - begun) * 1000
         attempt = attempt_of(outcome, at_ms=self._now_ms(), duration_ms=duration_ms)
         self._breakers.settle(admission, attempt, _monotonic_ms())
@@ -243,7 +252,7 @@ class HttpDispatcher:
         signature = origin.signer.headers(delivery.webhook_id, int(self._clock()), body)
         return Call(
             url=delivery.url,
-            headers={**FIXED_HEADERS, **origin.headers, **signature},
+            headers={**FIXED_HEADERS, **origin.headers_for(delivery.url), **signature},
             body=body,
             timeout_s=origin.timeout_s,
         )
@@ -263,6 +272,13 @@ def _deferred(target: Target, reason: DeferralReason, wait_ms: int, refused_by: 
         wait_ms=max(wait_ms, SHORTEST_ABSENCE_MS),
         refused_by=refused_by,
         waits_for=target.waits_for,
+    )
+
+
+def _not_begun(target: Target) -> Deferred:
+    """It waits for nobody's return: the destination may well be there."""
+    return Deferred(
+        reason=DeferralReason.NOT_BEGUN, wait_ms=SHORTEST_ABSENCE_MS, refused_by=target.origin.name
     )
 
 

@@ -206,7 +206,7 @@ class CallbackHandler:
     def _delay_ms(self, delivery: Delivery, deferred: Deferred) -> int:
         """The delay of the tier in which `delivery` waits; longer and longer where nobody is there."""
         wait_ms = deferred.wait_ms
-        if deferred.reason is DeferralReason.BREAKER_OPEN:
+        if deferred.reason in (DeferralReason.BREAKER_OPEN, DeferralReason.NOT_BEGUN):
             wait_ms = deferral_ms(self._deferrals, delivery.deferrals, wait_ms)
         return self._clocks.delay_ms(deferred.refused_by, wait_ms, time.monotonic() * 1000)
 

@@ -2,11 +2,12 @@
 
 No redirects, cookies, proxies of the environment or decompression. The status line decides: what becomes of
 the answer's body changes nothing. An idle connection is given up before common servers close theirs, since a
-request that meets a closing connection has an unknown fate. Only a connection that breaks before the first
-byte of the request is replaced silently; every other failure is the caller's to judge.
+request that meets a closing connection has an unknown fate. Only a connection that breaks, or says something,
+before the first byte of the request is replaced silently; every other failure is the caller's to judge.
 """
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
@@ -19,11 +20,13 @@ from aiohttp.http import StreamWriter
 from aiohttp.payload import Payload
 from yarl import URL
 
-from services.callback.call import Answer, Call, CallFailure
+from services.callback.call import Answer, Call, CallFailure, NotBegun
+from services.callback.connections import CallConnector, CallProtocol
 from services.callback.failures import Progress, classify
 from services.callback.resolver import Lookup, VettingResolver
-from services.callback.targets import TargetPolicy
+from services.callback.targets import TargetPolicy, call_url
 from shared.domain.address_policy import AddressPolicy, parse_networks
+from shared.open_files import open_files
 
 __all__ = ["BODY_CAP", "EXCERPT_BYTES", "HttpClient"]
 
@@ -33,6 +36,22 @@ BODY_CAP: Final = 64 * 1024
 EXCERPT_BYTES: Final = 1024
 KEPT_IDLE_S: Final = 4.0
 """Node and uvicorn close idle connections after 5 s, others later."""
+
+MOST_IDLE: Final = 1_000
+IDLE_SHARE: Final = 4
+"""Idle connections take at most this part of all descriptors, whatever the setting says."""
+
+SUCCESS_S: Final = 0.05
+"""So long a success waits for the end of its body, to keep the connection."""
+
+EXCERPT_S: Final = 1.0
+"""So long any other answer waits for what its body says."""
+
+CONNECTIONS_TRIED: Final = 3
+"""The first, and two that replace those which were at their end, or not quiet, before a byte was sent."""
+
+LOOKS: Final = 4
+"""Turns of the event loop in which what lies in a connection is read: TLS has words of its own there."""
 
 PIECE_BYTES: Final = 64 * 1024
 HEADER_LINE_BYTES: Final = 8 * 1024
@@ -50,6 +69,7 @@ class HttpClient:
         connect_timeout_s: for lookup, connection and handshake.
         ssl_context: how receivers are trusted.
         proxy: a forward proxy for every call.
+        most_idle: connections kept between calls; beyond it the one idle for longest is closed.
     """
 
     def __init__(
@@ -60,7 +80,9 @@ class HttpClient:
         connect_timeout_s: float,
         ssl_context: ssl.SSLContext,
         proxy: str | None = None,
+        most_idle: int = MOST_IDLE,
     ) -> None:
+        self._most_idle = most_idle
         self._targets = targets
         self._lookup = lookup
         self._timeout = aiohttp.ClientTimeout(total=None, connect=connect_timeout_s)
@@ -71,7 +93,8 @@ class HttpClient:
     async def start(self) -> None:
         """Open the pool, on the running loop."""
         direct = self._proxy is None
-        connector = aiohttp.TCPConnector(
+        connector = CallConnector(
+            most_idle=min(self._most_idle, open_files() // IDLE_SHARE),
             limit=0,
             resolver=VettingResolver(self._targets.addresses if direct else ANYWHERE, self._lookup),
             socket_factory=self._vetted_socket if direct else None,
@@ -94,9 +117,9 @@ class HttpClient:
         if self._session is not None:
             await self._session.close()
 
-    async def post(self, call: Call) -> Answer | CallFailure:
+    async def post(self, call: Call) -> Answer | CallFailure | NotBegun:
         """Make `call` within its deadline. Whatever goes wrong is an outcome; only cancellation is raised."""
-        progress = Progress()
+        progress = Progress(proxied=self._proxy is not None)
         try:
             async with asyncio.timeout(call.timeout_s):
                 await self._exchange(call, progress)
@@ -113,14 +136,14 @@ class HttpClient:
                 retry_after=response.headers.get("Retry-After"),
                 delivery=response.headers.get("webhook-delivery"),
             )
-            await _read_capped(response.content, progress.body)
+            await _read_soon(response, progress.body)
         finally:
             response.release()
 
     async def _send(self, call: Call, progress: Progress) -> aiohttp.ClientResponse:
         if self._session is None:
             raise RuntimeError("the HTTP client is not started")
-        url = URL(call.url)
+        url = call_url(call.url)
         self._targets.check_url(url)
         progress.tls = url.scheme == "https"
         return await self._session.post(
@@ -135,21 +158,48 @@ class HttpClient:
         """The last gate: whatever notation or library led here, this is what is connected to."""
         family, kind, protocol, _, target = address
         self._targets.check_address(str(target[0]))
-        return socket.socket(family, kind, protocol)
+        return open_socket(family, kind, protocol)
+
+
+def open_socket(family: int, kind: int, protocol: int) -> socket.socket:
+    """A socket.
+
+    Raises:
+        OSError: none is to be had.
+    """
+    return socket.socket(family, kind, protocol)
 
 
 async def _unless_unsent(
     send: Callable[[], Awaitable[aiohttp.ClientResponse]], progress: Progress
 ) -> aiohttp.ClientResponse:
-    """Send again, once, when a kept connection turned out to be dead before anything was written to it."""
-    try:
-        return await send()
-    except aiohttp.ClientConnectorError:
-        raise
-    except _LOST:
-        if progress.sending:
+    """Send again when a connection turned out to be dead, or not quiet, before anything was written to it.
+
+    What looks like an answer then is none: it was there before the request.
+    """
+    for tried in range(1, CONNECTIONS_TRIED + 1):
+        try:
+            response = await send()
+        except aiohttp.ClientConnectorError:
             raise
-        return await send()
+        except _LOST:
+            if progress.sending or tried == CONNECTIONS_TRIED:
+                raise
+        else:
+            if progress.sending:
+                return response
+            response.close()
+    progress.unasked = True
+    raise aiohttp.ServerDisconnectedError
+
+
+async def _read_soon(response: aiohttp.ClientResponse, body: bytearray) -> None:
+    if response.content.is_eof():  # as a rule: it came with the head, and waits for nothing
+        await _read_capped(response.content, body)
+        return
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(SUCCESS_S if response.ok else EXCERPT_S):
+            await _read_capped(response.content, body)
 
 
 async def _read_capped(content: aiohttp.StreamReader, body: bytearray) -> None:
@@ -192,7 +242,24 @@ class _Body(Payload):
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
         if not isinstance(writer, StreamWriter):
             raise TypeError("the client library writes requests in a new way")
-        if writer.transport is not None and not writer.transport.is_closing():
-            self._progress.sending = True
+        await self._until_quiet(writer.protocol)
+        self._progress.sending = True
         for start in range(0, len(self._value), PIECE_BYTES):
             await writer.write(self._value[start : start + PIECE_BYTES])
+
+    async def _until_quiet(self, protocol: object) -> None:
+        """See to it that nothing lies in the connection which could be taken for an answer.
+
+        Raises:
+            ConnectionResetError: something does, or the connection is at its end.
+        """
+        if not isinstance(protocol, CallProtocol):
+            raise TypeError("the client library makes connections in a new way")
+        for _ in range(LOOKS):
+            if not protocol.is_quiet:
+                break
+            if not protocol.has_unread():
+                return
+            await asyncio.sleep(0)
+        self._progress.unasked = protocol.has_spoken
+        raise ConnectionResetError

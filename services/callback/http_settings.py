@@ -57,6 +57,12 @@ class CallbackHttpSettings(KafkaSettings):
     callback_concurrency: int = Field(
         default=8, ge=1, le=1_000, description="Most calls to one origin at a time, and its connections."
     )
+    callback_idle_connections: int = Field(
+        default=1_000,
+        ge=0,
+        le=100_000,
+        description="Most connections kept for later calls, all origins together; each is a descriptor.",
+    )
     callback_queue: int = Field(
         default=250,
         ge=0,

@@ -5,6 +5,7 @@ no value, which may be a secret.
 """
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from yarl import URL
 from services.callback.http_settings import CallbackHttpSettings
 from services.callback.origin_queue import OriginLimits
 from services.callback.signing import SecretError, Signer, parse_secrets
+from services.callback.targets import call_url, canonical_host
 
 __all__ = ["Origin", "Origins", "OriginsError", "load_origins", "origin_of"]
 
@@ -38,6 +40,10 @@ OWN_HEADERS: Final = frozenset(
 """Headers that a request of ours has, or must not have."""
 
 
+_AMBIGUOUS: Final = re.compile(r"/\.{1,2}(/|$)|//|\\|;|%(2e|2f|5c|25|3b)", re.IGNORECASE)
+"""What a server may read as another path than it says: dot segments, and characters it may decode to one."""
+
+
 class OriginsError(ValueError):
     """The file of destinations cannot be used."""
 
@@ -51,6 +57,15 @@ class Origin:
     limits: OriginLimits
     timeout_s: float
     headers: Mapping[str, str] = field(repr=False)
+    header_paths: tuple[str, ...] = ("/",)
+
+    def headers_for(self, url: str) -> Mapping[str, str]:
+        """The headers of its own that a call to `url` has: none outside of the paths they are meant for."""
+        if self.header_paths == ("/",):
+            return self.headers
+        path = call_url(url).raw_path_qs.partition("?")[0]
+        meant = path.startswith(self.header_paths) and not _AMBIGUOUS.search(path)
+        return self.headers if meant else {}
 
 
 class _OriginSettings(BaseModel):
@@ -64,6 +79,7 @@ class _OriginSettings(BaseModel):
     rate: float | None = Field(default=None, ge=0, le=100_000)
     timeout_ms: int | None = Field(default=None, ge=10, le=300_000)
     headers: dict[str, SecretStr] = Field(default_factory=dict)
+    header_paths: tuple[str, ...] = Field(default=("/",), min_length=1)
 
 
 class _File(BaseModel):
@@ -108,6 +124,7 @@ class Origins:
             ),
             timeout_s=(own.timeout_ms or general.callback_timeout_ms) / 1000,
             headers=_headers(name, own),
+            header_paths=_header_paths(name, own),
         )
 
 
@@ -123,12 +140,12 @@ def load_origins(settings: CallbackHttpSettings) -> Origins:
 
 
 def origin_of(url: URL) -> str:
-    """`scheme://host[:port]`, the port only where it is not the scheme's own.
+    """`scheme://host[:port]`, the port only where it is not the scheme's own, the host without final dots.
 
     Raises:
-        ValueError: `url` has no host.
+        ValueError: `url` has no host, or one that cannot be read.
     """
-    return str(url.origin()).lower()
+    return str(canonical_host(url).origin()).lower()
 
 
 def _read(path: Path) -> dict[str, _OriginSettings]:
@@ -180,3 +197,12 @@ def _headers(name: str, own: _OriginSettings) -> dict[str, str]:
         if not value.isascii() or not value.isprintable():
             raise OriginsError(f"origin {name}: the value of {header!r} has characters that a header cannot")
     return headers
+
+
+def _header_paths(name: str, own: _OriginSettings) -> tuple[str, ...]:
+    for path in own.header_paths:
+        if not path.startswith("/") or not path.isascii() or _AMBIGUOUS.search(path) or "?" in path:
+            raise OriginsError(
+                f"origin {name}: {path!r} in header_paths is not the plain beginning of a path"
+            )
+    return own.header_paths

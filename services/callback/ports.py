@@ -32,6 +32,8 @@ class DeferralReason(StrEnum):
     QUEUE_FULL = "queue_full"
     BREAKER_OPEN = "breaker_open"
     RATE_LIMITED = "rate_limited"
+    NOT_BEGUN = "not_begun"
+    """Something of ours is missing: descriptors, a name server, the forward proxy."""
 
 
 class WaitsFor(NamedTuple):

@@ -163,7 +163,7 @@ def _attempt(view: CallbackAttemptView) -> CallbackAttemptAnswer:
 
 def _shown_data(data: JsonText) -> msgspec.Raw:
     """An event's data as it is, but for what a URL in it may carry."""
-    if "?" not in data:
+    if "://" not in data:
         return _raw(data)
     fields = _fields_decoder.decode(data)
     urls = {name: _url_decoder.decode(fields[name]) for name in ("callback_url", "url") if name in fields}

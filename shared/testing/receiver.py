@@ -150,6 +150,8 @@ class Receiver:
         if asked.do is Deed.RESET_EARLY:
             return reset(request)
         arrived_s = asyncio.get_running_loop().time()
+        if (request.content_length or 0) > BODY_BYTES:
+            raise web.HTTPRequestEntityTooLarge(max_size=BODY_BYTES, actual_size=request.content_length or 0)
         body = await request.read()
         call = self._record(request, body, asked, arrived_s)
         await self._pause(call.behaviour.delay_ms / 1000)
@@ -254,6 +256,6 @@ class Receiver:
 def _signed_by(webhook: Webhook, request: web.Request, body: bytes) -> bool:
     try:
         webhook.verify(body, {name.lower(): value for name, value in request.headers.items()})
-    except WebhookVerificationError:
+    except (WebhookVerificationError, ValueError):  # the latter at headers or bytes that are not text
         return False
     return True

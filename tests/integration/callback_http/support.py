@@ -11,7 +11,7 @@ from typing import cast
 from pydantic import SecretStr
 
 from services.callback.attempts import attempt_of
-from services.callback.call import Answer, Call, CallFailure
+from services.callback.call import Answer, Call, CallFailure, NotBegun
 from services.callback.dispatcher import HttpDispatcher
 from services.callback.http_client import HttpClient
 from services.callback.http_settings import CallbackHttpSettings
@@ -53,6 +53,7 @@ async def open_client(
     connect_timeout_s: float = 5.0,
     ssl_context: ssl.SSLContext | None = None,
     proxy: str | None = None,
+    most_idle: int = 1_000,
 ) -> AsyncIterator[HttpClient]:
     system = SystemLookup()
     client = HttpClient(
@@ -61,13 +62,14 @@ async def open_client(
         connect_timeout_s=connect_timeout_s,
         ssl_context=ssl_context or ssl.create_default_context(),
         proxy=proxy,
+        most_idle=most_idle,
     )
     await client.start()
     try:
         yield client
     finally:
         await client.stop()
-        system.close()
+        await system.close()
 
 
 async def dispatch(dispatcher: HttpDispatcher, delivery: Delivery, *, partition: int = 0) -> Dispatched:
@@ -79,12 +81,13 @@ async def dispatch(dispatcher: HttpDispatcher, delivery: Delivery, *, partition:
 
 async def post(
     client: HttpClient, url: str, *, timeout_s: float = 10.0, body: bytes = b"{}"
-) -> Answer | CallFailure:
+) -> Answer | CallFailure | NotBegun:
     headers = {"Content-Type": "application/json", "webhook-id": "a", "Accept-Encoding": "identity"}
     return await client.post(Call(url=url, headers=headers, body=body, timeout_s=timeout_s))
 
 
-def failed(outcome: Answer | CallFailure) -> FailedAttempt:
+def failed(outcome: Answer | CallFailure | NotBegun) -> FailedAttempt:
+    assert not isinstance(outcome, NotBegun), outcome
     attempt = attempt_of(outcome, at_ms=0, duration_ms=0.0)
     assert isinstance(attempt, FailedAttempt)
     return attempt
@@ -111,6 +114,7 @@ async def open_dispatcher(
     secrets: Sequence[str] = ("current",),
     age_s: float = 0.0,
     clock: Callable[[], float] | None = None,
+    lookup: Lookup | None = None,
     **changes: object,
 ) -> AsyncIterator[HttpDispatcher]:
     """A dispatcher without a log behind it: nothing is disabled at first. Its clock is late by `age_s`."""
@@ -125,6 +129,8 @@ async def open_dispatcher(
     dispatcher = HttpDispatcher(
         settings, cast("SupervisedProducer", log or Log()), clock or (lambda: time.time() - age_s)
     )
+    if lookup is not None:
+        dispatcher._client._lookup = lookup
     await dispatcher.open_connections()
     try:
         yield dispatcher

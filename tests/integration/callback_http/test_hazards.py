@@ -8,7 +8,7 @@ import tracemalloc
 import pytest
 
 from services.callback.call import Answer, CallFailure
-from services.callback.http_client import BODY_CAP, EXCERPT_BYTES
+from services.callback.http_client import BODY_CAP, EXCERPT_BYTES, EXCERPT_S
 from shared.domain.retry_policy import ErrorClass
 from shared.testing.receiver import Receiver
 from tests.integration.callback_http.support import failed, open_client, post
@@ -57,13 +57,21 @@ async def test_the_status_line_decides_whatever_becomes_of_the_body(do: str) -> 
     assert len(outcome.excerpt) <= EXCERPT_BYTES
 
 
-@pytest.mark.parametrize("do", ["hang", "drip", "drip-headers"])
+@pytest.mark.parametrize("do", ["hang", "drip-headers"])
 async def test_the_deadline_ends_everything(do: str) -> None:
     loop = asyncio.get_running_loop()
     async with Receiver() as receiver, open_client() as client:
         begun = loop.time()
         await post(client, receiver.url(do=do), timeout_s=1.0)
         assert 0.99 <= loop.time() - begun <= 1.5
+
+
+async def test_a_refusal_waits_a_second_for_what_its_body_says() -> None:
+    loop = asyncio.get_running_loop()
+    async with Receiver() as receiver, open_client() as client:
+        begun = loop.time()
+        assert isinstance(await post(client, receiver.url(do="drip", status=500)), Answer)
+        assert EXCERPT_S - 0.01 <= loop.time() - begun <= EXCERPT_S + 0.5
 
 
 async def test_an_answer_of_any_size_costs_no_memory() -> None:

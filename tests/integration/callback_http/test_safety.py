@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from services.callback.call import Answer
+from services.callback.call import Answer, NotBegun
 from services.callback.targets import TargetPolicy
 from shared.domain.address_policy import AddressPolicy
 from shared.domain.retry_policy import ErrorClass
@@ -35,7 +35,6 @@ class ScriptedLookup:
         "0x7f.1",
         "[::ffff:127.0.0.1]",
         "[::1]",
-        "localhost",
         "\uff11\uff12\uff17.0.0.1",
     ],
 )
@@ -47,11 +46,12 @@ async def test_loopback_is_out_of_reach_in_every_notation(host: str) -> None:
     assert "hidden" not in attempt.message
 
 
-async def test_a_name_that_leads_to_loopback_is_forbidden() -> None:
+async def test_a_name_that_leads_to_loopback_is_not_called_and_may_heal() -> None:
     lookup = ScriptedLookup(["127.0.0.1", "::1"])
     async with Receiver() as receiver, open_client(allow="", lookup=lookup) as client:
         attempt = failed(await post(client, f"http://receiver.test:{receiver.port}/hook"))
-    assert attempt.error_class is ErrorClass.FORBIDDEN
+        system = failed(await post(client, f"http://localhost:{receiver.port}/hook"))
+    assert (attempt.error_class, system.error_class) == (ErrorClass.DNS, ErrorClass.DNS)
     assert not receiver.calls
 
 
@@ -73,7 +73,7 @@ async def test_a_name_that_is_bound_anew_after_vetting_leads_nowhere_else() -> N
     assert not receiver.calls
 
 
-async def test_a_name_that_turns_from_public_to_loopback_is_forbidden_then() -> None:
+async def test_a_name_that_turns_from_public_to_loopback_is_out_of_reach_then() -> None:
     lookup = ScriptedLookup([PUBLIC], ["127.0.0.1"])
     async with Receiver() as receiver:
         url = f"http://receiver.test:{receiver.port}/hook"
@@ -83,7 +83,7 @@ async def test_a_name_that_turns_from_public_to_loopback_is_forbidden_then() -> 
                 ErrorClass.REFUSED,
             )
         async with open_client(allow="", lookup=lookup) as client:
-            assert failed(await post(client, url)).error_class is ErrorClass.FORBIDDEN
+            assert failed(await post(client, url)).error_class is ErrorClass.DNS
     assert not receiver.calls
 
 
@@ -106,9 +106,19 @@ async def test_a_forward_proxy_resolves_and_literals_stay_vetted() -> None:
         async with open_client(allow="", lookup=lookup, proxy=address) as client:
             outcome = await post(client, "http://receiver.test/hook")
             literal = failed(await post(client, "http://10.0.0.1/hook"))
-            tunnelled = failed(await post(client, "https://receiver.test/hook"))
+            tunnelled = await post(client, "https://receiver.test/hook")
     assert isinstance(outcome, Answer)
     assert dict(proxy.calls[0].headers)["Host"] == "receiver.test"
     assert lookup.lookups == 0
     assert literal.error_class is ErrorClass.FORBIDDEN
-    assert tunnelled.error_class in (ErrorClass.TLS, ErrorClass.REFUSED), tunnelled
+    assert isinstance(tunnelled, NotBegun), "a proxy that refuses CONNECT is no fault of the receiver"
+
+
+async def test_a_host_with_final_dots_is_the_host_without() -> None:
+    lookup = ScriptedLookup(["127.0.0.1"])
+    async with Receiver() as receiver, open_client(lookup=lookup) as client:
+        for dots in ("", ".", "..."):
+            url = f"http://receiver.test{dots}:{receiver.port}/hook"
+            assert isinstance(await post(client, url), Answer)
+        assert receiver.connections == 1
+        assert {dict(call.headers)["Host"] for call in receiver.calls} == {f"receiver.test:{receiver.port}"}

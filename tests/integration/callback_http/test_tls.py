@@ -13,9 +13,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from services.callback.call import Answer
 from shared.domain.callbacks import FailedAttempt, SuccessfulAttempt
 from shared.domain.retry_policy import ErrorClass
-from tests.integration.callback_http.support import delivery, dispatch, open_dispatcher
+from tests.integration.callback_http.raw_server import OK, Peer, RawServer
+from tests.integration.callback_http.support import delivery, dispatch, open_client, open_dispatcher, post
 
 
 def certificate(folder: Path, *, address: str = "127.0.0.1", days: int = 1) -> tuple[Path, Path]:
@@ -89,3 +91,28 @@ async def test_an_unknown_a_foreign_and_an_expired_certificate_are_not(tmp_path:
         assert end.error_class is ErrorClass.TLS, (case, end)
         assert "certificate" in end.message
         assert not seen
+
+
+async def test_what_a_server_says_behind_tls_before_it_is_asked_is_no_answer(tmp_path: Path) -> None:
+    """Tickets of the handshake are no words of the server: they must not cost a connection."""
+    files = certificate(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*files)
+    requests: list[bytes] = []
+
+    async def speak_once(peer: Peer) -> None:
+        if peer.number == 1:
+            await peer.say(OK)
+        else:
+            while True:
+                requests.append(await peer.request())
+                await peer.say(OK)
+
+    async with (
+        RawServer(speak_once, tls=context) as server,
+        open_client(ssl_context=ssl.create_default_context(cafile=files[0])) as client,
+    ):
+        for _ in range(20):
+            assert isinstance(await post(client, server.url), Answer)
+        assert len(requests) == 20
+        assert len(server.peers) == 2

@@ -65,6 +65,9 @@ def test_json_is_read_too(tmp_path: Path) -> None:
         ('[origins."https://h"]\nsecrets = 5', "secrets"),
         ('[origins."https://h"]\nheaders = {Host = "hidden"}', "cannot be set"),
         ('[origins."https://h"]\nheaders = {webhook-id = "hidden"}', "cannot be set"),
+        ('[origins."https://h"]\nheader_paths = []', "header_paths"),
+        ('[origins."https://h"]\nheader_paths = ["a"]', "plain beginning"),
+        ('[origins."https://h"]\nheader_paths = ["/a/../b/"]', "plain beginning"),
         ('[origins."https://h"]\nheaders = {"a b" = "hidden"}', "no name of a header"),
         ('[origins."https://h"]\nheaders = {A = "hidden\\r\\nB: c"}', "has characters"),
     ],
@@ -95,7 +98,50 @@ def test_nothing_is_sent_unsigned() -> None:
         ("http://h.example:443/", "http://h.example:443"),
         ("http://[::1]:80/", "http://[::1]"),
         ("http://bücher.example/", "http://xn--bcher-kva.example"),
+        ("http://h.example./", "http://h.example"),
+        ("http://h.example...:8080/", "http://h.example:8080"),
     ],
 )
 def test_an_origin_has_one_name(url: str, origin: str) -> None:
     assert origin_of(URL(url)) == origin
+
+
+@pytest.mark.parametrize(
+    ("path", "has_them"),
+    [
+        ("/hooks/", True),
+        ("/hooks/a?b=/../c%2F", True),
+        ("/v1/callbacks", True),
+        ("/v1/callbacks-of-others", True),
+        ("/", False),
+        ("/hooks", False),
+        ("/Hooks/a", False),
+        ("/x?/hooks/", False),
+        ("/hooks/../admin", False),
+        ("/hooks/%2e%2E/admin", False),
+        ("/hooks/..%2fadmin", False),
+        ("/hooks/%252e%252e/admin", False),
+        ("/hooks/..", False),
+        ("/hooks/.\\admin", False),
+        ("/hooks/..;/admin", False),
+        ("/hooks//admin", False),
+        ("/%68ooks/a", False),
+    ],
+)
+def test_headers_of_an_origin_go_to_the_paths_they_are_meant_for(
+    tmp_path: Path, path: str, *, has_them: bool
+) -> None:
+    file = tmp_path / "destinations.toml"
+    file.write_text(
+        '[origins."https://h"]\nheaders = {Authorization = "Bearer x"}\n'
+        'header_paths = ["/hooks/", "/v1/callbacks"]'
+    )
+    url = f"https://h{path}"
+    assert bool(load_origins(settings(file)).of(url).headers_for(url)) is has_them
+
+
+def test_headers_go_everywhere_unless_they_are_limited(tmp_path: Path) -> None:
+    file = tmp_path / "destinations.toml"
+    file.write_text(GOOD)
+    url = "https://receiver.example/any/../path"
+    assert load_origins(settings(file)).of(url).headers_for(url) == {"X-Tenant": "a"}
