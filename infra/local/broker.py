@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 from base64 import urlsafe_b64encode
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -88,6 +89,7 @@ class KafkaNode:
     name: str = "kafka"
     stop_s: float = 15.0
     death_signal: signal.Signals = signal.SIGTERM
+    jvm_options: Sequence[str] = ()
 
     @property
     def directory(self) -> Path:
@@ -130,7 +132,7 @@ class KafkaNode:
 
     def _java(self, *arguments: str) -> list[str]:
         logging = f"-Dlog4j2.configurationFile={self.directory / 'log4j2.xml'}"
-        return [java(), *JVM, logging, "-cp", self.distribution.class_path, *arguments]
+        return [java(), *JVM, *self.jvm_options, logging, "-cp", self.distribution.class_path, *arguments]
 
     @property
     def _data(self) -> Path:

@@ -9,7 +9,8 @@ from infra.local.distribution import Distribution
 from infra.local.ports import free_port
 from infra.local.reporting import SilentReporter
 from infra.local.settings import LocalSettings
-from tests.fixtures.stores import started
+from tests.fixtures.class_archive import with_archive
+from tests.fixtures.starting import started
 
 
 class OwnBroker:
@@ -28,6 +29,7 @@ class OwnBroker:
 
     async def format(self) -> None:
         await self._node.distribution.ensure(self._settings, SilentReporter(), kafka=True, mariadb=False)
+        self._node = with_archive(self._node)
         await self._node.prepare()
 
     async def start(self) -> None:
