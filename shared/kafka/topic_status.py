@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
+import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
@@ -18,9 +19,14 @@ from shared.settings import KafkaSettings
 
 __all__ = ["GroupStatus", "PartitionStatus", "TopicStatus", "show"]
 
+log = structlog.get_logger()
+
 TIMEOUT_S: Final = 30.0
 OLDEST_TIMEOUT_S: Final = 5.0
 """A transaction that is open may hide a partition's oldest record for longer: its age is then not known."""
+
+PEEK_MS: Final = 200
+"""Of one look at all partitions of a group; each is read alone, lest damaged bytes hide the others."""
 
 PEEK_BYTES: Final = 16 * 1024
 """Fetched of a partition to see its oldest record; a larger record comes whole."""
@@ -165,10 +171,21 @@ async def _oldest_ms(
     reader.assign(list(offsets))
     for source, offset in offsets.items():
         reader.seek(source, offset)
+    damaged: set[TopicPartition] = set()
     give_up_at = time.monotonic() + OLDEST_TIMEOUT_S
-    while time.monotonic() < give_up_at and (missing := await _unread(reader, offsets.keys() - oldest, ends)):
-        for source, records in (await reader.getmany(*missing, timeout_ms=200)).items():
-            oldest[source] = records[0].timestamp
+    while time.monotonic() < give_up_at and (
+        missing := await _unread(reader, offsets.keys() - oldest - damaged, ends)
+    ):
+        for source in missing:
+            try:
+                read = await reader.getmany(source, timeout_ms=PEEK_MS // len(missing), max_records=1)
+            except Exception as error:  # noqa: BLE001 - what damaged bytes raise depends on the damage
+                log.warning(
+                    "topics.unreadable", topic=source.topic, partition=source.partition, error=repr(error)
+                )
+                damaged.add(source)
+            else:
+                oldest |= {each: records[0].timestamp for each, records in read.items()}
     return oldest
 
 

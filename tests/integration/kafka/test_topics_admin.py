@@ -6,8 +6,9 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
+from structlog.testing import capture_logs
 
-from shared.kafka import topic_status, topics_admin
+from shared.kafka import header_names, topic_status, topics_admin
 from shared.kafka.commit_metadata import CommitMetadata, encode_metadata
 from shared.kafka.topics import Topic, topic_name
 from shared.settings import KafkaSettings, ServiceSettings
@@ -122,3 +123,22 @@ async def test_the_oldest_unfinished_record_and_blamed_ones_are_shown(settings: 
     assert found.oldest_age_s("callback") == group.oldest_age_s
     assert found.partitions[1].groups["callback"].oldest_age_s is None
     assert len(fed) == 5
+
+
+async def test_damaged_bytes_hide_the_age_of_their_own_partition_alone(
+    settings: ServiceSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tolerant = header_names.TolerantRecords
+    monkeypatch.setattr(
+        header_names,
+        "TolerantRecords",
+        lambda data: tolerant(data.replace(b"to-be-damaged", b"TO-BE-DAMAGED")),
+    )
+    for number, value in enumerate((b"to-be-damaged", b"whole")):
+        await feed(settings, [value], partition=number)
+    with capture_logs() as logs:
+        status = {each.name: each for each in await topic_status.show(settings)}
+    first, second = status[topic_name(settings, Topic.RESULTS)].partitions[:2]
+    assert (first.groups["callback"].lag, first.groups["callback"].oldest_age_s) == (1, None)
+    assert second.groups["callback"].oldest_age_s is not None
+    assert [(each["event"], each["partition"]) for each in logs] == [("topics.unreadable", 0)]
