@@ -33,7 +33,7 @@ async def test_an_operation_overtakes_the_backlog_of_another_in_the_window(setti
         quick = wanted("hash_chain", {"seed": "x"})
         await made.send(quick, partition=0)
         assert (await made.outcome(quick)).queue_ms <= 700
-        assert sum(len(made.outcomes(each)) for each in slow) < 10
+        assert sum(len(made.outcomes(each)) for each in slow) < len(slow) // 2
 
 
 async def test_more_than_a_window_is_computed_all_the_same(settings: ComputeSettings) -> None:
