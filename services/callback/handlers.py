@@ -107,7 +107,7 @@ class CallbackHandler:
         try:
             delivery = read_delivery(record)
         except UnreadableRecordError as error:
-            _alarm(record, error)
+            await self._bury(record, error)
             return
         if delivery is not None:
             await self._attempt(record, delivery)
@@ -230,15 +230,15 @@ class CallbackHandler:
                 for fact in decision.facts:
                     await self._state(record, fact)
 
+    async def _bury(self, record: Record, error: UnreadableRecordError) -> None:
+        """Keep what cannot be read as a dead letter: a newer release may have written it."""
+        await self._recorder.bury_unread(record, str(error))
+        metrics.UNREADABLE.labels(record.topic).inc()
+        log.error("callback.unreadable_record", position=record.position, reason=str(error))
+
     async def _state(self, record: Record, fact: CallbackEvent) -> None:
         await self._recorder.state(fact, _trace(record))
         self._known.of(record.partition).fold(fact)
-
-
-def _alarm(record: Record, error: UnreadableRecordError) -> None:
-    """The partition goes on: a person finds the record by its position."""
-    metrics.UNREADABLE.labels(record.topic).inc()
-    log.error("callback.unreadable_record", position=record.position, reason=str(error))
 
 
 def _trace(record: Record) -> str | None:

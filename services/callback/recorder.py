@@ -13,6 +13,7 @@ from services.callback.ports import WaitsFor
 from services.callback.schedule import waits_for_headers
 from shared.domain.callbacks import CallbackEvent, Delivery, DeliveryDeadLettered
 from shared.events.codec import Event, Origin, encode
+from shared.events.dead_letters import dead_letter_of
 from shared.kafka.backoff import backoff_s
 from shared.kafka.producer import SendRefused, SupervisedProducer
 from shared.kafka.records import OutgoingRecord, Record
@@ -23,6 +24,9 @@ __all__ = ["Recorder"]
 log = structlog.get_logger()
 
 SOURCE: Final = "/consuma/callback"
+UNREADABLE: Final = "unreadable"
+"""Reason of the letter of a record that this release cannot read; a newer one may have written it."""
+
 LONGEST_WAIT_S: Final = 30.0
 """Between two tries of what the log refuses."""
 
@@ -53,6 +57,12 @@ class Recorder:
         """Append `letter` to the dead-letter queue."""
         await self._until_written(_record(Topic.CALLBACKS_DLQ, letter, traceparent))
         metrics.LETTERS.labels(letter.reason).inc()
+
+    async def bury_unread(self, record: Record, problem: str) -> None:
+        """Append `record` with its bytes to the dead-letter queue of records."""
+        letter = dead_letter_of(record, reason=UNREADABLE, message=problem, now_ms=wall_clock_ms())
+        await self._until_written(_record(Topic.REQUESTS_DLQ, letter, None))
+        metrics.LETTERS.labels(UNREADABLE).inc()
 
     async def state(self, fact: CallbackEvent, traceparent: str | None) -> None:
         """Append a fact."""

@@ -32,7 +32,7 @@ MESSAGES: Final[Mapping[Topic, tuple[str, tuple[str, ...]]]] = {
     ),
     Topic.REQUESTS_CANCELLED: ("Requests that somebody wants stopped.", ("consuma.request.cancelled.v1",)),
     Topic.REQUESTS_DLQ: (
-        "Records that could not become a request, or that no attempt survived.",
+        "Records that could not become a request, that no attempt survived, or that callback could not read.",
         ("consuma.request.dead_lettered.v1",),
     ),
     Topic.RESULTS: (

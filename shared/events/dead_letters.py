@@ -10,7 +10,7 @@ from shared.kafka.records import Record
 
 __all__ = ["KEPT_WHOLE_BYTES", "TRUNCATED_BYTES", "dead_letter_of"]
 
-KEPT_WHOLE_BYTES: Final = 2 * 1024 * 1024
+KEPT_WHOLE_BYTES: Final = 3_584 * 1024
 """A value up to this size is kept whole: as base64 it still fits the dead-letter topic with its headers."""
 
 TRUNCATED_BYTES: Final = 64 * 1024

@@ -1,8 +1,10 @@
 """From outcomes in the log to facts in the log: once, in order, and never early."""
 
 import asyncio
+from base64 import b64decode
 from collections.abc import Awaitable
 from dataclasses import replace
+from itertools import chain
 
 import pytest
 
@@ -17,7 +19,7 @@ from shared.domain.callbacks import (
     Delivery,
     DeliveryDeadLettered,
 )
-from shared.domain.requests import RequestStarted
+from shared.domain.requests import RequestDeadLettered, RequestStarted
 from shared.domain.retry_policy import ErrorClass, GiveUpReason
 from shared.kafka.topics import Topic, topic_name
 from tests.integration.callback.support import (
@@ -202,6 +204,36 @@ async def test_records_that_cannot_be_read_stop_nothing_and_are_counted(settings
     async with running(settings, dispatcher):
         await until(lambda: all(dispatcher.count(number) == 1 for number in range(10)))
     assert metrics.UNREADABLE.labels(name)._value.get() - before == 3 * settings.partitions
+
+
+async def test_a_callback_of_a_newer_release_becomes_a_letter(
+    settings: CallbackSettings,
+) -> None:
+    """Of an outcome and of a retry: both were read once by the release that wrote them."""
+    newer = {
+        Topic.RESULTS: b'{"newer": "outcome", "padding": "' + b"x" * 3_000_000 + b'"}',
+        Topic.CALLBACKS_RETRY_1S: b'{"newer": "retry"}',
+    }
+    headers = [
+        ("ce_type", b"consuma.request.succeeded.v9"),
+        ("ce_mode", b"async"),
+        ("ce_specversion", b"1.0"),
+    ]
+    async with producing(settings) as producer:
+        for topic, value in newer.items():
+            await producer.send_and_wait(topic_name(settings, topic), value=value, key=b"k", headers=headers)
+    async with running(settings, ScriptedDispatcher()):
+        await until(lambda: _letters_hold(settings, list(newer.values())))
+
+
+async def _letters_hold(settings: CallbackSettings, values: list[bytes]) -> bool:
+    letters = chain(*(await events_of(settings, Topic.REQUESTS_DLQ)).values())
+    found = {
+        b64decode(letter.value_base64 or "")
+        for letter in letters
+        if isinstance(letter, RequestDeadLettered) and letter.reason == "unreadable"
+    }
+    return found >= set(values)
 
 
 async def test_a_long_wait_does_not_hold_up_a_short_one(settings: CallbackSettings) -> None:
