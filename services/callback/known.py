@@ -58,31 +58,41 @@ _FACTS: Final = (
 
 
 class KnownPartition:
-    """The states of at most `limit` callbacks, those last told of."""
+    """The states of at most `limit` callbacks with facts and as many without; the least recent go first.
+
+    Those without were only put off. They lie apart: a backlog of them must not push out what was delivered.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._states: OrderedDict[str, CallbackState] = OrderedDict()
+        self._expected: OrderedDict[str, CallbackState] = OrderedDict()
 
     def __len__(self) -> int:
         """How many are remembered."""
-        return len(self._states)
+        return len(self._states) + len(self._expected)
 
     def state(self, request_id: RequestId) -> CallbackState:
         """What is known of a request's callback."""
-        return self._states.get(request_id, EMPTY_CALLBACK)
+        return self._states.get(request_id) or self._expected.get(request_id, EMPTY_CALLBACK)
 
     def __contains__(self, request_id: RequestId) -> bool:
         """Whether anything is known of a request's callback."""
-        return request_id in self._states
+        return request_id in self._states or request_id in self._expected
 
     def fold(self, event: CallbackEvent) -> None:
         """Take a fact in, in the order of the log."""
-        self._remember(event.request_id, evolve(self.state(event.request_id), event))
+        state = evolve(self.state(event.request_id), event)
+        self._expected.pop(event.request_id, None)
+        self._remember(event.request_id, state)
 
     def expect(self, delivery: Delivery) -> None:
         """Take in what `delivery` tells of itself: that there is one, and perhaps of a replay."""
-        self._remember(delivery.request_id, expect(self.state(delivery.request_id), delivery))
+        state = expect(self.state(delivery.request_id), delivery)
+        if delivery.request_id in self._states:
+            self._remember(delivery.request_id, state)
+        else:
+            self._keep(self._expected, delivery.request_id, state)
 
     def read(self, record: Record) -> None:
         """Take in a record of the facts' topic; one that cannot be read, or is no such fact, says nothing."""
@@ -99,10 +109,13 @@ class KnownPartition:
 
     def _remember(self, request_id: str, state: CallbackState) -> None:
         delivered = state.status is CallbackStatus.DELIVERED
-        self._states[request_id] = DELIVERED if delivered else state
-        self._states.move_to_end(request_id)
-        if len(self._states) > self._limit:
-            self._states.popitem(last=False)
+        self._keep(self._states, request_id, DELIVERED if delivered else state)
+
+    def _keep(self, states: OrderedDict[str, CallbackState], request_id: str, state: CallbackState) -> None:
+        states[request_id] = state
+        states.move_to_end(request_id)
+        if len(states) > self._limit:
+            states.popitem(last=False)
 
 
 class KnownCallbacks:

@@ -1,5 +1,7 @@
 """What is remembered of callbacks is what their facts say, the last ones, in bounded memory."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -78,3 +80,16 @@ def test_a_delivery_that_was_put_off_is_known_and_may_still_be_made() -> None:
     known.expect(delivery())
     assert facts(0)["request_id"] in known
     assert decide_delivery(known.state(facts(0)["request_id"]), delivery()) is None
+
+
+def test_a_backlog_of_those_put_off_pushes_nothing_out_that_has_a_fact() -> None:
+    known = KnownPartition(3)
+    known.fold(delivered(0))
+    for number in range(1, 20):
+        known.expect(replace(delivery(number), deferrals=1))
+    assert known.state(facts(0)["request_id"]).status is CallbackStatus.DELIVERED
+    assert facts(19)["request_id"] in known
+    assert len(known) == 4
+    known.fold(delivered(19))
+    assert known.state(facts(19)["request_id"]).status is CallbackStatus.DELIVERED
+    assert len(known) == 4
