@@ -18,7 +18,11 @@ from aiokafka.errors import KafkaError
 from cyclopts import App, Parameter
 from rich.console import Console
 from rich.table import Table
+from yarl import URL
 
+from services.callback.http_settings import CallbackHttpSettings
+from services.callback.origins import origin_of
+from services.callback.signing import SecretError, derived_key, parse_secrets, secret_text
 from shared.destinations.changes import append_change, disable, enable
 from shared.destinations.directory import read_disabled
 from shared.domain.callback_urls import callback_url_problem
@@ -87,6 +91,28 @@ def enable_(target: Target, *, reason: Reason = "", submitter: Submitter = "rest
         return
     _run(_append(enable(state, reason=reason, by=getpass.getuser(), now_ms=_now_ms())))
     print(f"enabled {state.destination_id[:12]} {state.url} for {state.submitter}")
+
+
+@destinations.command
+def secret(origin: str) -> None:
+    """Print the signing secrets of ORIGIN (scheme://host[:port] or any URL there), the current one first.
+
+    They are derived from CONSUMA_WEBHOOK_MASTER_SECRETS, which has to be that of the callback service; an
+    origin with secrets of its own in the file of destinations has those instead.
+    """
+    try:
+        masters = parse_secrets(CallbackHttpSettings().webhook_master_secrets.get_secret_value())
+        name = origin_of(URL(origin))
+    except SecretError:
+        _fail(
+            "no master secret here: set CONSUMA_WEBHOOK_MASTER_SECRETS to what the callback service has",
+            USAGE_ERROR,
+        )
+    except ValueError as error:
+        _fail(f"{origin!r} is no origin ({error}): give https://host or https://host:port", USAGE_ERROR)
+    print(f"signing secrets of {name}:", file=sys.stderr)
+    for master in masters:
+        print(secret_text(derived_key(master, name)))
 
 
 async def _find(target: str, submitter: str) -> DestinationDisabled | None:

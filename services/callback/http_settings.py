@@ -29,6 +29,12 @@ class CallbackHttpSettings(KafkaSettings):
             "Signing secrets (whsec_ and base64), separated by spaces: every one signs, the first one first."
         ),
     )
+    webhook_master_secrets: SecretStr = Field(
+        default=SecretStr(""),
+        description=(
+            "Masters (whsec_ and base64), separated by spaces: with one, each origin has a secret of its own."
+        ),
+    )
     callback_timeout_ms: int = Field(
         default=30_000, ge=10, le=300_000, description="Deadline of one attempt, its answer included, in ms."
     )
@@ -134,7 +140,7 @@ class CallbackHttpSettings(KafkaSettings):
         """Most bytes of such deliveries."""
         return self.callback_queue_bytes * 3 // 2
 
-    @field_validator("webhook_secrets")
+    @field_validator("webhook_secrets", "webhook_master_secrets")
     @classmethod
     def _check_secrets(cls, secrets: SecretStr) -> SecretStr:
         if secrets.get_secret_value():

@@ -17,7 +17,7 @@ from yarl import URL
 
 from services.callback.http_settings import CallbackHttpSettings
 from services.callback.origin_queue import OriginLimits
-from services.callback.signing import SecretError, Signer, parse_secrets
+from services.callback.signing import SecretError, Signer, derived_key, parse_secrets
 from services.callback.targets import call_url, canonical_host
 
 __all__ = ["Origin", "Origins", "OriginsError", "load_origins", "origin_of"]
@@ -92,7 +92,10 @@ class Origins:
     """Knows how to call each origin: as the file says, else by the general settings."""
 
     def __init__(self, settings: CallbackHttpSettings, named: Mapping[str, _OriginSettings]) -> None:
-        self._signer = Signer(parse_secrets(settings.webhook_secrets.get_secret_value()))
+        masters = settings.webhook_master_secrets.get_secret_value()
+        self._masters = parse_secrets(masters) if masters else ()
+        general = settings.webhook_secrets.get_secret_value()
+        self._general = Signer(() if self._masters else parse_secrets(general))
         self._settings = settings
         self._named = {name: self._build(name, own) for name, own in named.items()}
 
@@ -114,7 +117,7 @@ class Origins:
             )
         return Origin(
             name=name,
-            signer=_signer(name, own) or self._signer,
+            signer=_signer(name, own) or self._general_signer(name),
             limits=OriginLimits(
                 concurrency=own.concurrency or general.callback_concurrency,
                 queue=general.callback_queue if own.queue is None else own.queue,
@@ -126,6 +129,12 @@ class Origins:
             headers=_headers(name, own),
             header_paths=_header_paths(name, own),
         )
+
+    def _general_signer(self, origin: str) -> Signer:
+        """With masters, nobody's secret lets it sign for another receiver."""
+        if not self._masters:
+            return self._general
+        return Signer(tuple(derived_key(master, origin) for master in self._masters))
 
 
 def load_origins(settings: CallbackHttpSettings) -> Origins:

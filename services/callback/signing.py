@@ -7,9 +7,11 @@ from typing import Final
 
 from shared.domain.secret_keys import key_bytes
 
-__all__ = ["SecretError", "Signer", "parse_secrets"]
+__all__ = ["SecretError", "Signer", "derived_key", "parse_secrets", "secret_text"]
 
 PREFIX: Final = "whsec_"
+DERIVED_FOR: Final = b"consuma-webhook-origin-v1:"
+"""Part of every derivation: a master that signs anything else never gives the same bytes."""
 
 
 class SecretError(ValueError):
@@ -25,7 +27,8 @@ def parse_secrets(text: str) -> tuple[bytes, ...]:
     secrets = text.split()
     if not secrets:
         raise SecretError(
-            "no signing secret: set CONSUMA_WEBHOOK_SECRETS to whsec_ and base64 of 32 random bytes"
+            "no signing secret: set CONSUMA_WEBHOOK_SECRETS or CONSUMA_WEBHOOK_MASTER_SECRETS to whsec_ and "
+            "base64 of 32 random bytes"
         )
     return tuple(_key(secret, number) for number, secret in enumerate(secrets, start=1))
 
@@ -35,6 +38,16 @@ def _key(secret: str, number: int) -> bytes:
         return key_bytes(secret, PREFIX)
     except ValueError as error:
         raise SecretError(f"signing secret {number} {error}") from None
+
+
+def derived_key(master: bytes, origin: str) -> bytes:
+    """The key of one origin, `scheme://host[:port]` as `origin_of` spells it: no other follows from it."""
+    return hmac.digest(master, DERIVED_FOR + origin.encode(), "sha256")
+
+
+def secret_text(key: bytes) -> str:
+    """`key` as receivers and settings hold it."""
+    return PREFIX + base64.b64encode(key).decode()
 
 
 @dataclass(frozen=True, slots=True)

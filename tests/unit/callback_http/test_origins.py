@@ -1,9 +1,11 @@
 """The file of destinations: read once, checked whole, and its mistakes named without what may be secret."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
+from standardwebhooks import Webhook, WebhookVerificationError
 from yarl import URL
 
 from services.callback.http_settings import CallbackHttpSettings
@@ -145,3 +147,44 @@ def test_headers_go_everywhere_unless_they_are_limited(tmp_path: Path) -> None:
     file.write_text(GOOD)
     url = "https://receiver.example/any/../path"
     assert load_origins(settings(file)).of(url).headers_for(url) == {"X-Tenant": "a"}
+
+
+MASTER, NEXT = "whsec_" + "bWFz" * 8, "whsec_" + "bmV4" * 8
+VECTORS = {
+    "https://receiver.example": "whsec_gq+keEu1+t5C7xl6x56X7mCS+cUByy5S+sp5zyTA/2o=",
+    "http://receiver.example": "whsec_SV2Lm3akSLo22gU0und7lDw9JwBddafcTt/PqajZW4E=",
+    "https://receiver.example:8443": "whsec_wRpnVhPBAjLRVIDTjtOl+kOicElNYqfSonxaUbe/QYY=",
+    "https://xn--bcher-kva.example": "whsec_UhA+NNatYAX2zPuCY7mqjB6kX/9c9kub1QDq/tKfb9Q=",
+}
+"""Secrets that receivers have been given: no release may derive others."""
+
+
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        ("https://receiver.example/hook?a=b", "https://receiver.example"),
+        ("https://RECEIVER.example:443/", "https://receiver.example"),
+        ("https://receiver.example./", "https://receiver.example"),
+        ("http://receiver.example/", "http://receiver.example"),
+        ("https://receiver.example:8443/", "https://receiver.example:8443"),
+        ("https://bücher.example/", "https://xn--bcher-kva.example"),
+    ],
+)
+def test_with_a_master_each_origin_has_a_secret_of_its_own(url: str, origin: str) -> None:
+    origins = load_origins(CallbackHttpSettings(webhook_master_secrets=f"{MASTER} {NEXT}"))
+    headers = origins.of(url).signer.headers("id", int(time.time()), b"{}")
+    Webhook(VECTORS[origin]).verify("{}", headers)
+    for other in VECTORS.keys() - {origin}:
+        with pytest.raises(WebhookVerificationError):
+            Webhook(VECTORS[other]).verify("{}", headers)
+    assert len(headers["webhook-signature"].split()) == 2
+
+
+def test_secrets_of_the_file_come_before_the_master_s(tmp_path: Path) -> None:
+    path = tmp_path / "destinations.toml"
+    path.write_text(f'[origins."https://own.example"]\nsecrets = "{NEXT}"')
+    general = CallbackHttpSettings(
+        destinations_file=path, webhook_master_secrets=MASTER, webhook_secrets=f"{MASTER}"
+    )
+    headers = load_origins(general).of("https://own.example/x").signer.headers("id", int(time.time()), b"{}")
+    Webhook(NEXT).verify("{}", headers)
