@@ -1,7 +1,6 @@
 """Settings of the HTTP side of the callback service: secrets, deadlines, limits, allowed networks."""
 
 from pathlib import Path
-from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit
 from typing import Final
 
 from pydantic import Field, SecretStr, field_validator
@@ -9,6 +8,7 @@ from pydantic_settings import SettingsConfigDict
 
 from services.callback.signing import parse_secrets
 from shared.domain.address_policy import parse_networks
+from shared.open_files import open_files
 from shared.settings import KafkaSettings
 
 __all__ = ["CallbackHttpSettings", "parse_ports"]
@@ -121,9 +121,7 @@ class CallbackHttpSettings(KafkaSettings):
     @property
     def most_calls(self) -> int:
         """Most calls at a time: each has a socket, and the process needs some files for itself."""
-        files, _ = getrlimit(RLIMIT_NOFILE)
-        free = self.callback_total_concurrency if files == RLIM_INFINITY else files - OWN_FILES
-        return max(1, min(self.callback_total_concurrency, free))
+        return max(1, min(self.callback_total_concurrency, open_files() - OWN_FILES))
 
     @property
     def begin_reserve(self) -> int:

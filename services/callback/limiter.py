@@ -31,9 +31,6 @@ QUEUES_EXAMINED: Final = 2
 SHARE: Final = 4
 """No submitter and no address has more than one in so many calls."""
 
-BEGIN_SHARE: Final = 6
-"""For one in so many deliveries there is room beside all others, if a call can begin at once."""
-
 SHORTEST_LOOK_S: Final = 0.05
 EARLY_S: Final = 0.002
 """A timer of uvloop may fire a millisecond before its time."""

@@ -38,7 +38,7 @@ class OriginLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """A delivery as its limits see it: who asked for it, where it goes, and the room that it takes."""
+    """A delivery, as far as limits are concerned: its submitter, its address, and the room of its record."""
 
     submitter: str = ""
     address: str = ""

@@ -9,6 +9,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -39,6 +40,9 @@ OWN_HEADERS: Final = frozenset(
 )
 """Headers that a request of ours has, or must not have."""
 
+
+ORIGINS_KEPT: Final = 10_000
+"""Of those that the file does not name: a key is derived once, and not for each delivery."""
 
 _AMBIGUOUS: Final = re.compile(r"/\.{1,2}(/|$)|//|\\|;|%(2e|2f|5c|25|3b)", re.IGNORECASE)
 """What a server may read as another path than it says: dot segments, and characters it may decode to one."""
@@ -97,6 +101,7 @@ class Origins:
         general = settings.webhook_secrets.get_secret_value()
         self._general = Signer(() if self._masters else parse_secrets(general))
         self._settings = settings
+        self._unnamed = lru_cache(ORIGINS_KEPT)(lambda name: self._build(name, _OriginSettings()))
         self._named = {name: self._build(name, own) for name, own in named.items()}
 
     def of(self, url: str) -> Origin:
@@ -106,7 +111,7 @@ class Origins:
             ValueError: it is no URL.
         """
         name = origin_of(URL(url))
-        return self._named.get(name) or self._build(name, _OriginSettings())
+        return self._named.get(name) or self._unnamed(name)
 
     def _build(self, name: str, own: _OriginSettings) -> Origin:
         general = self._settings

@@ -43,7 +43,7 @@ class Recorder:
     async def postpone(
         self, delivery: Delivery, tier: Topic, traceparent: str | None, *, waits_for: WaitsFor | None = None
     ) -> None:
-        """Append `delivery` to `tier`; one that was deferred, with the destination that it waits for."""
+        """Append `delivery` to `tier`; a deferred delivery names its destination in headers."""
         record = _record(tier, delivery, traceparent)
         await self._until_written(replace(record, headers=record.headers + waits_for_headers(waits_for)))
 

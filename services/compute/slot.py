@@ -1,4 +1,4 @@
-"""One slot as its consumer sees it: hand over a task, get a result back, whatever happens inside."""
+"""A slot, from the side of its consumer: hands a task over and gets a result back in every case."""
 
 import asyncio
 import fcntl

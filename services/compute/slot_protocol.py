@@ -227,11 +227,14 @@ def encode(message: Command | Notice) -> bytes:
 
 def pack_frame(header: TaskReply | SlotReady, body: bytes = b"") -> bytes:
     """One frame of a channel."""
-    head = _encoder.encode(header)
-    return LENGTHS.pack(len(head), len(body)) + head + body
+    return _pack(header, body)
 
 
 def pack_task(request: TaskRequest, body: bytes) -> bytes:
     """A task's frame, and the byte that is read when it begins."""
-    head = _encoder.encode(request)
-    return b"".join((LENGTHS.pack(len(head), len(body)), head, body, START))
+    return _pack(request, body, START)
+
+
+def _pack(header: TaskRequest | TaskReply | SlotReady, body: bytes, behind: bytes = b"") -> bytes:
+    head = _encoder.encode(header)
+    return b"".join((LENGTHS.pack(len(head), len(body)), head, body, behind))

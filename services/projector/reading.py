@@ -8,20 +8,12 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from gzip import BadGzipFile
 from typing import Final
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import (
-    CorruptRecordException,
-    KafkaError,
-    NoOffsetForPartitionError,
-    OffsetOutOfRangeError,
-    RecordTooLargeError,
-    UnsupportedCodecError,
-)
 
+from shared.kafka.fetch_errors import LOST_OFFSET, is_damage, partitions_of
 from shared.kafka.library_tasks import fetch
 from shared.kafka.reader import to_record
 from shared.kafka.records import Partition, Record
@@ -36,11 +28,6 @@ DAMAGE_LIMIT: Final = 3
 
 APART_S: Final = 5.0
 """Partitions are read alone for so long after the last damage: ten times what fetching them anew takes."""
-
-_UNREADABLE: Final = (CorruptRecordException, RecordTooLargeError, UnsupportedCodecError, BadGzipFile)
-"""A batch that is cut short looks to the library like a record that is too large."""
-
-_OF_THE_MACHINE: Final = (KafkaError, OSError, MemoryError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +57,10 @@ class LogReader:
             return await self._read_apart(positions, most_records)
         try:
             batches = await fetch(self._client, timeout_ms=POLL_MS, max_records=most_records)
-        except (NoOffsetForPartitionError, OffsetOutOfRangeError) as error:
-            return Found(lost={each: repr(error) for each in _told(error)})
+        except LOST_OFFSET as error:
+            return Found(lost={each: repr(error) for each in partitions_of(error)})
         except Exception as error:
-            if not _is_damage(error):
+            if not is_damage(error):
                 raise
             log.warning("projector.damage", error=repr(error))
             self._read_alone_from(positions)
@@ -93,7 +80,7 @@ class LogReader:
             found.records.extend(records)
             if error is None:
                 continue
-            if isinstance(error, NoOffsetForPartitionError | OffsetOutOfRangeError):
+            if isinstance(error, LOST_OFFSET):
                 found.lost[each] = repr(error)
                 continue
             self._apart_until = time.monotonic() + APART_S
@@ -116,8 +103,8 @@ class LogReader:
                     break
                 records += map(to_record, batch[source])
         except Exception as error:
-            lost = isinstance(error, NoOffsetForPartitionError | OffsetOutOfRangeError)
-            if not lost and not _is_damage(error):
+            lost = isinstance(error, LOST_OFFSET)
+            if not lost and not is_damage(error):
                 raise
             return records, error
         if records:
@@ -127,14 +114,3 @@ class LogReader:
     def _is_given_up(self, partition: Partition) -> bool:
         self._damaged[partition] += 1
         return self._damaged[partition] >= DAMAGE_LIMIT
-
-
-def _is_damage(error: Exception) -> bool:
-    """Whether bytes could not be read, as opposed to fetched; parsers and decompressors raise all kinds."""
-    return isinstance(error, _UNREADABLE) or not isinstance(error, _OF_THE_MACHINE)
-
-
-def _told(error: NoOffsetForPartitionError | OffsetOutOfRangeError) -> list[Partition]:
-    """Partitions that an error of the client is about."""
-    told = error.args[0]
-    return [Partition(*source) for source in (told if isinstance(told, Mapping) else [told])]

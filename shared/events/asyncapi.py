@@ -1,6 +1,6 @@
 """The AsyncAPI 3 document: every topic with its messages, and what others may send and receive.
 
-It speaks for consuma: `receive` is what it reads, `send` what it writes.
+`receive` is the side of consuma that reads a topic, `send` the side that writes it.
 """
 
 from collections.abc import Mapping

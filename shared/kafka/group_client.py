@@ -14,12 +14,11 @@ from aiokafka.errors import (
     IllegalStateError,
     KafkaConnectionError,
     KafkaError,
-    NoOffsetForPartitionError,
-    OffsetOutOfRangeError,
 )
 from aiokafka.protocol.metadata import MetadataRequest
 
 from shared.kafka.ending import end_bounded, own_cancellations_only, prepare_library
+from shared.kafka.fetch_errors import LOST_OFFSET, partitions_of
 from shared.kafka.library_tasks import dead_task_of, fetch
 from shared.kafka.reader import to_record
 from shared.kafka.records import Partition, Record
@@ -165,12 +164,9 @@ class GroupClient:
         """
         try:
             batches = await fetch(self._client, timeout_ms=POLL_MS, max_records=POLL_RECORDS)
-        except (NoOffsetForPartitionError, OffsetOutOfRangeError) as error:
-            # The first argument is the partition, or a mapping from it.
-            lost = error.args[0] if isinstance(error.args[0], dict) else [error.args[0]]
-            partitions = [Partition(*source) for source in lost]
+        except LOST_OFFSET as error:
             reason = "its offset was never committed, or has left the log"
-            raise UnreadablePartitionError(partitions, f"{reason}: {error!r}") from error
+            raise UnreadablePartitionError(partitions_of(error), f"{reason}: {error!r}") from error
         except CorruptRecordException as error:
             self._count_damage(error)
             raise

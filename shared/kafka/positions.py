@@ -1,4 +1,4 @@
-"""What groups have committed, as the broker tells it."""
+"""Committed offsets of groups, read from the broker."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable

@@ -193,7 +193,7 @@ class ProducerClient:
         """Flush and disconnect; bounded, and safe to repeat. Who still waits afterwards gets an error.
 
         The library's own `stop` waits for ever for a batch that it cannot deliver, and its sender then goes
-        on trying: it has to be ended from outside. At its end it queues again what it was sending.
+        on trying: it has to be ended from outside. A cancelled sender queues its unfinished batches again.
         """
         queue = self._client._message_accumulator
         queue._closed = self._client._closed = True

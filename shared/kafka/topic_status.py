@@ -13,6 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from shared.kafka.commit_metadata import decode_metadata
 from shared.kafka.ending import prepare_library, start_whole
+from shared.kafka.fetch_errors import is_damage
 from shared.kafka.positions import admin_client, fetch_committed
 from shared.kafka.topics import TopicSpec, topic_name, topic_table
 from shared.settings import KafkaSettings
@@ -179,7 +180,9 @@ async def _oldest_ms(
         for source in missing:
             try:
                 read = await reader.getmany(source, timeout_ms=PEEK_MS // len(missing), max_records=1)
-            except Exception as error:  # noqa: BLE001 - what damaged bytes raise depends on the damage
+            except Exception as error:
+                if not is_damage(error):
+                    raise
                 log.warning(
                     "topics.unreadable", topic=source.topic, partition=source.partition, error=repr(error)
                 )

@@ -70,10 +70,11 @@ async def run_drill(
 async def _submit(
     plan: DrillPlan, settings: KafkaSettings, rest: RestClient, ledger: Ledger, callback_url: str
 ) -> None:
-    kcat, confluent = (
-        list(jobs(f"{plan.name}-{way}", count, mode=Mode.ASYNC, seed=plan.seed))
+    batches = {
+        way: list(jobs(f"{plan.name}-{way}", count, mode=Mode.ASYNC, seed=plan.seed))
         for way, count in (("kcat", plan.kcat), ("confluent", plan.confluent))
-    )
+        if count
+    }
 
     def address(_: Job) -> str:
         return callback_url
@@ -81,15 +82,12 @@ async def _submit(
     async with asyncio.TaskGroup() as tasks:
         submit = rest.submit_all(_mixed(plan), ledger, address=address, concurrency=plan.concurrency)
         tasks.create_task(submit)
-        if kcat and find_kcat() is not None:
-            source = f"{plan.name}-kcat"
-            tasks.create_task(submit_with_kcat(settings, source, kcat, ledger, address=address))
-        elif kcat:
-            producer = ConfluentProducer(settings, f"{plan.name}-kcat", address)
-            tasks.create_task(_whole(producer, kcat, ledger))
-        if confluent:
-            producer = ConfluentProducer(settings, f"{plan.name}-confluent", address)
-            tasks.create_task(_whole(producer, confluent, ledger))
+        for way, batch in batches.items():
+            source = f"{plan.name}-{way}"
+            if way == "kcat" and find_kcat() is not None:
+                tasks.create_task(submit_with_kcat(settings, source, batch, ledger, address=address))
+            else:
+                tasks.create_task(_whole(ConfluentProducer(settings, source, address), batch, ledger))
 
 
 async def _whole(producer: ConfluentProducer, batch: list[Job], ledger: Ledger) -> None:

@@ -49,7 +49,7 @@ def certificate(folder: Path, *, address: str = "127.0.0.1", days: int = 1) -> t
 
 @asynccontextmanager
 async def server(files: tuple[Path, Path]) -> AsyncIterator[tuple[str, set[object]]]:
-    """A receiver behind TLS: its URL, and the connections that it has seen."""
+    """A receiver behind TLS: its URL, and the set of its connections so far."""
     seen: set[object] = set()
 
     async def answer(request: web.Request) -> web.Response:

@@ -3,13 +3,11 @@
 import signal
 from pathlib import Path
 
-from infra.local.broker import KafkaNode
 from infra.local.child import Child
 from infra.local.distribution import Distribution
-from infra.local.ports import free_port
 from infra.local.reporting import SilentReporter
 from infra.local.settings import LocalSettings
-from tests.fixtures.class_archive import with_archive
+from tests.fixtures.class_archive import broker_node, with_archive
 from tests.fixtures.starting import started
 
 
@@ -18,12 +16,7 @@ class OwnBroker:
 
     def __init__(self, directory: Path) -> None:
         self._settings = LocalSettings()
-        self._node = KafkaNode(
-            distribution=Distribution.of(self._settings),
-            data_dir=directory,
-            port=free_port(),
-            controller_port=free_port(),
-        )
+        self._node = broker_node(Distribution.of(self._settings), directory)
         self.address = self._node.address
         self._child: Child | None = None
 

@@ -101,7 +101,7 @@ async def commit_of(
 
 
 class Recorder:
-    """A handler that does what it is told and remembers what it was given."""
+    """A handler that runs `work` for each record and keeps the positions of the records."""
 
     def __init__(self, work: Callable[[Record], Awaitable[None]] | None = None) -> None:
         self.work = work

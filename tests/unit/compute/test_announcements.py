@@ -16,7 +16,7 @@ from tests.support.waiting import until
 
 
 class Log:
-    """A producer that keeps what it is given in its order; sends may end with an error."""
+    """A producer that lists records in the order of their sends; a send may end with an error."""
 
     def __init__(self, error: LogError | None = None) -> None:
         self.error = error
