@@ -17,6 +17,7 @@ from shared.testing.receiver import ReceivedCall, Receiver
 from shared.testing.receiver_behaviour import Behaviour
 
 __all__ = [
+    "COLUMNS",
     "FAILING",
     "LATE_S",
     "SECRET",
@@ -31,6 +32,9 @@ __all__ = [
 ]
 
 SECRET: Final = "whsec_" + "c2VjcmV0IG9mIHRoZSBjYWxsYmFjayBiZW5jaG1hcms="
+COLUMNS: Final = ("callbacks", "p50", "p95", "p99", "max")
+"""Of a row of delays."""
+
 WARM_UP: Final = 200
 WARM_UP_S: Final = 10.0
 """Before latencies are taken: the broker compiles its code in the first seconds of load."""

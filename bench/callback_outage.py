@@ -12,7 +12,16 @@ from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from bench.callback_load import SECRET, Arrivals, Bench, delays_ms, running, submit_at_rate, warm_up
+from bench.callback_load import (
+    COLUMNS,
+    SECRET,
+    Arrivals,
+    Bench,
+    delays_ms,
+    running,
+    submit_at_rate,
+    warm_up,
+)
 from bench.figures import print_table
 from shared.kafka.topics import RETRY_TIERS, Topic, topic_name
 from shared.testing.receiver import Receiver
@@ -93,7 +102,7 @@ async def outage(options: argparse.Namespace) -> None:
             await stack.enter_async_context(Receiver(secrets=[SECRET], port=port, on_call=arrivals.note))
             lost = await arrivals.wait_for(ids, 10 * (DRAIN_S + backlog / DRAIN_RATE))
     took_s = max(arrivals.first_s.values(), default=returned) - returned
-    print_table(("202 to callback, ms", "callbacks", "p50", "p95", "p99", "max"), rows)
+    print_table(("202 to callback, ms", *COLUMNS), rows)
     print_table(("since the receiver died", "appends/s to tiers"), appends.rows())
     print(
         f"{len(ids)} for the dead one: all delivered {took_s:.1f} s after its return "
@@ -126,15 +135,7 @@ async def ports(options: argparse.Namespace) -> None:
             missing = await bench.arrivals.wait_for(set(accepted))
             rows.append((name, *delays_ms(bench, accepted, missing).row(), f"{len(missing)}"))
             await asyncio.gather(*crowd)
-    head = (
-        f"202 to callback at {rate:g}/s beside {other_rate:g}/s, ms",
-        "callbacks",
-        "p50",
-        "p95",
-        "p99",
-        "max",
-    )
-    print_table((*head, "missing"), rows)
+    print_table((f"202 to callback at {rate:g}/s beside {other_rate:g}/s, ms", *COLUMNS, "missing"), rows)
 
 
 def _disk(directory: Path) -> int:

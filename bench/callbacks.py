@@ -22,6 +22,7 @@ from aiokafka import AIOKafkaProducer
 from orjson import dumps
 
 from bench.callback_load import (
+    COLUMNS,
     FAILING,
     LATE_S,
     SECRET,
@@ -50,7 +51,7 @@ async def latency(options: argparse.Namespace) -> None:
         found = delays_ms(bench, accepted, missing)
         repeated = bench.arrivals.repeated(set(accepted))
     name = f"202 to callback at {options.rate:g}/s"
-    print_table(("ms", "callbacks", "p50", "p95", "p99", "max"), [(name, *found.row())])
+    print_table(("ms", *COLUMNS), [(name, *found.row())])
     print(f"missing {len(missing)}, repeated {repeated}")
 
 
@@ -124,16 +125,7 @@ async def neighbour(options: argparse.Namespace) -> None:
             rows.append((name, *delays_ms(bench, accepted, missing).row(), f"{len(missing)}"))
             if beside is not None:
                 await beside
-    head = (
-        f"202 to callback at {rate:g}/s beside {other_rate:g}/s, ms",
-        "callbacks",
-        "p50",
-        "p95",
-        "p99",
-        "max",
-        "missing",
-    )
-    print_table(head, rows)
+    print_table((f"202 to callback at {rate:g}/s beside {other_rate:g}/s, ms", *COLUMNS, "missing"), rows)
 
 
 async def storm(options: argparse.Namespace) -> None:

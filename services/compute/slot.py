@@ -29,7 +29,7 @@ from services.compute.slot_protocol import (
     pack_task,
 )
 from shared.domain.requests import FailureCode
-from shared.kafka.poison import ProcessEndsError
+from shared.kafka.quarantine import ProcessEndsError
 
 __all__ = ["RecyclePolicy", "Slot", "SlotServerError", "SlotStartError", "Task"]
 

@@ -21,7 +21,7 @@ from shared.kafka.backoff import backoff_s
 from shared.kafka.ending import own_cancellations_only
 from shared.kafka.handler import PartitionHandler, ReleaseRecord
 from shared.kafka.member import Member, MemberSpec
-from shared.kafka.poison import OnPoison, Quarantine
+from shared.kafka.quarantine import OnPoison, Quarantine
 from shared.kafka.records import Partition
 from shared.kafka.topics import Topic, topic_name
 from shared.settings import ServiceSettings

@@ -25,7 +25,7 @@ from shared.kafka.handler import PartitionHandler, handle_until_success
 from shared.kafka.lag import watch_lag
 from shared.kafka.library_tasks import DeadTaskError
 from shared.kafka.partition import PartitionProcessor, cancel_all, drain_all
-from shared.kafka.poison import OnPoison, Quarantine
+from shared.kafka.quarantine import OnPoison, Quarantine
 from shared.kafka.rebalance import Rebalancer
 from shared.kafka.records import Partition, Record
 from shared.settings import ServiceSettings

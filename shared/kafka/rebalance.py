@@ -14,7 +14,7 @@ from shared.kafka.group_client import GroupClient
 from shared.kafka.handler import PartitionHandler
 from shared.kafka.offset_tracker import OffsetTracker
 from shared.kafka.partition import PartitionProcessor, cancel_all
-from shared.kafka.poison import Quarantine
+from shared.kafka.quarantine import Quarantine
 from shared.kafka.records import Partition
 
 __all__ = ["Rebalancer"]

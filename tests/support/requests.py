@@ -5,8 +5,8 @@ from uuid import UUID, uuid5
 from msgspec import Raw
 
 from shared.domain.callbacks import CallbackDelivered
-from shared.domain.requests import RequestSucceeded
-from shared.domain.types import JsonText, Mode, RequestFacts, RequestId
+from shared.domain.requests import RequestSubmitted, RequestSucceeded
+from shared.domain.types import JsonBytes, JsonText, Mode, RequestFacts, RequestId
 from shared.events.submission import RequestData
 from shared.kafka.topics import Topic
 from tests.support.log_builder import LogBuilder
@@ -26,6 +26,18 @@ def facts(number: int, *, mode: Mode = Mode.ASYNC, operation: str = "primes") ->
         source="rest",
         operation=operation,
         accepted_at_ms=1_700_000_000_000 + number,
+    )
+
+
+def submitted(number: int = 1) -> RequestSubmitted:
+    return RequestSubmitted(
+        request_id=RequestId(f"00000000-0000-0000-0000-{number:012}"),
+        mode=Mode.ASYNC,
+        source="rest",
+        operation="primes",
+        accepted_at_ms=1,
+        input=JsonBytes(memoryview(b"{}")),
+        digest="",
     )
 
 

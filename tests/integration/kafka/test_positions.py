@@ -10,7 +10,7 @@ from confluent_kafka import TopicPartition as ConfluentPartition
 from confluent_kafka.admin import AdminClient
 
 from shared.kafka.commit_metadata import CommitMetadata, encode_metadata
-from shared.kafka.poison import Quarantine
+from shared.kafka.quarantine import Quarantine
 from shared.kafka.records import Partition, Record
 from shared.kafka.topics import Topic, topic_name
 from shared.settings import ServiceSettings

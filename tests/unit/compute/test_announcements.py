@@ -9,9 +9,9 @@ from services.compute import journal as journal_module
 from services.compute.journal import Journal
 from shared.domain.execution import fail, start
 from shared.domain.requests import Failure, FailureCode, RequestFailed, RequestSubmitted
-from shared.domain.types import JsonBytes, Mode, RequestId
 from shared.kafka.producer import LogError, LogUnavailable, SendUnknown, SupervisedProducer
 from shared.kafka.records import OutgoingRecord
+from tests.support.requests import submitted
 from tests.support.waiting import until
 
 
@@ -53,18 +53,6 @@ class Bench:
         await self.journal.outcome(asked, timed_out(asked), None)
 
 
-def request(number: int = 1) -> RequestSubmitted:
-    return RequestSubmitted(
-        request_id=RequestId(f"00000000-0000-0000-0000-{number:012}"),
-        mode=Mode.ASYNC,
-        source="rest",
-        operation="primes",
-        accepted_at_ms=1,
-        input=JsonBytes(memoryview(b"{}")),
-        digest="",
-    )
-
-
 def timed_out(asked: RequestSubmitted) -> RequestFailed:
     return fail(asked, Failure(code=FailureCode.TIMEOUT, message=""), attempts=1, now_ms=4)
 
@@ -72,47 +60,47 @@ def timed_out(asked: RequestSubmitted) -> RequestFailed:
 async def test_an_outcome_queues_behind_an_announcement_that_may_come_late() -> None:
     """Over another producer it could overtake the announcement."""
     made = Bench(SendUnknown("no acknowledgement"))
-    await made.announce(request())
+    await made.announce(submitted())
     made.is_crowded = False
-    await made.announce(request(), attempt=2)
-    await made.end(request())
+    await made.announce(submitted(), attempt=2)
+    await made.end(submitted())
     assert (made.bulk.given, made.urgent.given) == (["started", "started", "failed"], [])
-    await made.end(request(2))
+    await made.end(submitted(2))
     assert made.urgent.given == ["failed"]
 
 
 async def test_an_announcement_whose_request_has_ended_is_forgotten() -> None:
     made = Bench(SendUnknown("no acknowledgement"))
-    await made.announce(request())
-    await made.end(request())
+    await made.announce(submitted())
+    await made.end(submitted())
     made.is_crowded = False
-    await made.end(request())
+    await made.end(submitted())
     assert made.urgent.given == ["failed"]
 
 
 async def test_an_announcement_that_was_given_up_may_be_written_too() -> None:
     made = Bench(SendUnknown("no acknowledgement"))
     made.bulk.hangs = True
-    announcing = asyncio.create_task(made.announce(request()))
+    announcing = asyncio.create_task(made.announce(submitted()))
     await until(lambda: made.bulk.given == ["started"])
     announcing.cancel()
     await asyncio.wait({announcing})
     made.is_crowded = False
-    ending = asyncio.create_task(made.end(request()))
+    ending = asyncio.create_task(made.end(submitted()))
     await until(lambda: made.bulk.given == ["started", "failed"])
     ending.cancel()  # its partition is lost, and comes back
     await asyncio.wait({ending})
     made.bulk.hangs = False
-    await made.end(request())
+    await made.end(submitted())
     assert (made.bulk.given, made.urgent.given) == (["started", "failed", "failed"], [])
 
 
 @pytest.mark.parametrize("error", [None, LogUnavailable("away")])
 async def test_an_announcement_that_is_written_or_never_will_be_binds_nobody(error: LogError | None) -> None:
     made = Bench(error)
-    await made.announce(request())
+    await made.announce(submitted())
     made.is_crowded = False
-    await made.end(request())
+    await made.end(submitted())
     assert (made.bulk.given, made.urgent.given) == (["started"], ["failed"])
 
 
@@ -122,9 +110,9 @@ async def test_announcements_of_requests_that_end_elsewhere_are_bounded(
     monkeypatch.setattr(journal_module, "MOST_LATE_ANNOUNCEMENTS", 2)
     made = Bench(SendUnknown("no acknowledgement"))
     for number in range(3):
-        await made.announce(request(number))
+        await made.announce(submitted(number))
     made.is_crowded = False
     for number in range(3):
-        await made.end(request(number))
+        await made.end(submitted(number))
     assert made.urgent.given == ["failed"]
     assert made.bulk.given == ["started"] * 3 + ["failed"] * 2

@@ -10,7 +10,7 @@ from services.compute.journal import Journal
 from services.compute.replies import Replies
 from services.compute.settings import ComputeSettings
 from services.compute.slot_pool import SlotPool, SlotPoolSettings
-from shared.kafka.poison import Quarantine
+from shared.kafka.quarantine import Quarantine
 from shared.kafka.records import Record
 from shared.operations.registry import load_registry
 from tests.support.waiting import until

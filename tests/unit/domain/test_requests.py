@@ -14,21 +14,13 @@ from shared.domain.requests import (
     RequestFailed,
     RequestHistoryEvent,
     RequestStatus,
-    RequestSubmitted,
     RequestSucceeded,
     evolve,
 )
-from shared.domain.types import JsonBytes, JsonText, Mode, RequestId
+from shared.domain.types import JsonText
+from tests.support.requests import submitted
 
-REQUEST = RequestSubmitted(
-    request_id=RequestId("00000000-0000-0000-0000-000000000001"),
-    mode=Mode.ASYNC,
-    source="rest",
-    operation="primes",
-    accepted_at_ms=1,
-    input=JsonBytes(memoryview(b"{}")),
-    digest="",
-)
+REQUEST = submitted()
 STARTED = start(REQUEST, attempt=1, started_at_ms=2, worker="compute-0")
 TIMED_OUT = fail(REQUEST, Failure(code=FailureCode.TIMEOUT, message=""), attempts=1, now_ms=4)
 CRASH = Faulted(error=Failure(code=FailureCode.CRASHED, message=""), queue_ms=0, compute_ms=1)

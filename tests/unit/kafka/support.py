@@ -53,3 +53,12 @@ def record(offset: int, *, value: bytes = b"x", timestamp_ms: int = 1_000, numbe
 
 def journal(directory: Path, identity: str = "i") -> CrashJournal:
     return CrashJournal(directory / "test.journal", identity)
+
+
+def after_a_death(directory: Path, *held: tuple[Record, int], identity: str = "i") -> CrashJournal:
+    """The journal of a life that follows one which held these records in their runs of that number."""
+    former = journal(directory, identity)
+    for each, attempt in held:
+        former.write(each, attempt)
+    former.close()
+    return journal(directory, identity)
